@@ -1,0 +1,123 @@
+"""Execution, TaskRun, Attempt: the rows the engine keeps. Ids of task runs are derived, never drawn."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from hashlib import blake2b
+
+import msgspec
+
+from tercel.model.state import State, StateChange
+
+_BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+
+
+class Attempt(msgspec.Struct, frozen=True):
+    """One try at a task run.
+
+    Attributes:
+        history: states with dates (aware UTC), oldest first; the last one is the attempt's state.
+        worker: id of the worker that took it; None before one did.
+    """
+
+    history: tuple[StateChange, ...]
+    worker: str | None = None
+
+    @property
+    def state(self) -> State:
+        """The state the attempt is in."""
+        return self.history[-1].state
+
+
+class TaskRun(msgspec.Struct, frozen=True, kw_only=True):
+    """One run of a task in an execution: a row of its own.
+
+    Attributes:
+        parent_id: task run of the enclosing flowable; None at the top.
+        value: the loop's value this run belongs to, as text; None outside loops.
+        iteration: zero-based place of the value in its loop; None outside loops.
+        fence: number of the latest dispatch; a result with another number changes nothing.
+        lost: how often a worker was lost with it.
+        due: when its timer fires (retry, timeout); None without one.
+        open_children: flowables: children neither ended nor given up; kept so that no step counts them again.
+    """
+
+    id: str
+    execution_id: str
+    task_id: str
+    parent_id: str | None = None
+    value: str | None = None
+    iteration: int | None = None
+    history: tuple[StateChange, ...]
+    attempts: tuple[Attempt, ...] = ()
+    outputs: Mapping[str, object] = {}
+    fence: int = 0
+    lost: int = 0
+    due: datetime | None = None
+    worker: str | None = None
+    open_children: int = 0
+    message: str = ""
+    """Why it failed, for people; empty otherwise."""
+
+    @property
+    def state(self) -> State:
+        """The state the task run is in."""
+        return self.history[-1].state
+
+    @property
+    def started_at(self) -> datetime:
+        """When the row was made."""
+        return self.history[0].date
+
+
+class Execution(msgspec.Struct, frozen=True, kw_only=True):
+    """One run of a flow, without its task runs.
+
+    Attributes:
+        revision: the flow's revision it runs, from start to end.
+        trigger: `id`, `type`, `variables` of what started it; None for a manual start.
+        version: grows with every change; a cached copy with another version is stale.
+    """
+
+    id: str
+    namespace: str
+    flow_id: str
+    revision: int
+    history: tuple[StateChange, ...]
+    inputs: Mapping[str, object] = {}
+    outputs: Mapping[str, object] = {}
+    labels: Mapping[str, str] = {}
+    variables: Mapping[str, object] = {}
+    trigger: Mapping[str, object] | None = None
+    parent_id: str | None = None
+    original_id: str | None = None
+    attempt_number: int = 1
+    message: str = ""
+    """Why it failed, where no task run says so; empty otherwise."""
+    version: int = 0
+
+    @property
+    def state(self) -> State:
+        """The state the execution is in."""
+        return self.history[-1].state
+
+
+def base62(number: int, length: int) -> str:
+    """Write *number* in base 62, left-padded with zeros to *length* characters."""
+    digits: list[str] = []
+    while number:
+        number, digit = divmod(number, 62)
+        digits.append(_BASE62[digit])
+    return "".join(reversed(digits)).rjust(length, "0")
+
+
+def task_run_id(
+    execution_id: str, parent_id: str | None, task_id: str, value: str | None, iteration: int | None
+) -> str:
+    """Derive the id of a task run: the same place in the same execution always gets the same id.
+
+    Example:
+        >>> task_run_id("ex", None, "hello", None, None)
+        '05sWP9AJNzfjMeA0s3i00p'
+    """
+    path = msgspec.json.encode((execution_id, parent_id, task_id, value, iteration))
+    return base62(int.from_bytes(blake2b(path, digest_size=16).digest()), 22)

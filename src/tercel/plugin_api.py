@@ -1,0 +1,228 @@
+"""What a plugin imports, and all it may reach: task bases, the run context, task runners.
+
+A plugin knows nothing of stores, workers or settings; whatever it needs of them comes through `RunContext`.
+"""
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import BinaryIO, ClassVar, Literal, Protocol
+
+from tercel.errors import MissingToolError, TaskFailedError, TaskKilledError, TaskTimeoutError
+from tercel.model.catalog import plugin
+from tercel.model.task import Dynamic, LogLevel, Part, Problem, Task
+from tercel.model.working_directory import NamespaceFiles
+
+__all__ = [
+    "Command",
+    "Dynamic",
+    "LogLevel",
+    "MetricType",
+    "MissingToolError",
+    "NamespaceFiles",
+    "Outputs",
+    "Part",
+    "Problem",
+    "RunContext",
+    "RunnableTask",
+    "TaskFailedError",
+    "TaskKilledError",
+    "TaskLogger",
+    "TaskRunner",
+    "TaskTimeoutError",
+    "plugin",
+]
+
+MetricType = Literal["counter", "timer", "gauge"]
+
+
+class Outputs(dict[str, object]):
+    """What a task gives back, by output name; set *warned* to end in WARNING instead of SUCCESS."""
+
+    warned: bool = False
+
+
+class TaskLogger(Protocol):
+    """A task's log. Lines are masked, filtered by the task's `logLevel` and stored in batches."""
+
+    def log(self, level: LogLevel, message: str) -> None:
+        """Record one entry; line breaks inside stay."""
+        ...
+
+    def trace(self, message: str) -> None:
+        """Record one entry at TRACE."""
+        ...
+
+    def debug(self, message: str) -> None:
+        """Record one entry at DEBUG."""
+        ...
+
+    def info(self, message: str) -> None:
+        """Record one entry at INFO."""
+        ...
+
+    def warn(self, message: str) -> None:
+        """Record one entry at WARN."""
+        ...
+
+    def error(self, message: str) -> None:
+        """Record one entry at ERROR."""
+        ...
+
+
+class RunContext(Protocol):
+    """All a task may reach while it runs, on one worker, in one attempt."""
+
+    @property
+    def working_directory(self) -> Path:
+        """The task's own folder, absolute; made (mode 0700) when first asked for, shared inside a WorkingDirectory."""
+        ...
+
+    @property
+    def is_shared(self) -> bool:
+        """True inside a WorkingDirectory: the folder holds what came before and outlives the task."""
+        ...
+
+    @property
+    def engine_directory(self) -> Path:
+        """A private folder beside the working directory for files that no glob of the user may see."""
+        ...
+
+    @property
+    def staged(self) -> frozenset[str]:
+        """Relative paths that the engine itself put into the working directory: input and namespace files, cache."""
+        ...
+
+    @property
+    def logger(self) -> TaskLogger:
+        """The task's log."""
+        ...
+
+    @property
+    def variables(self) -> Mapping[str, object]:
+        """What expressions see: `flow`, `execution`, `taskrun`, `inputs`, `outputs` and so on."""
+        ...
+
+    def render(self, template: str, extra: Mapping[str, object] | None = None) -> str:
+        """Render a text; *extra* variables win over the context's. Raises ExpressionError."""
+        ...
+
+    def render_value(self, value: object, extra: Mapping[str, object] | None = None) -> object:
+        """Render every text inside maps and lists, keys included; other values stay."""
+        ...
+
+    def open_file(self, uri: str) -> BinaryIO:
+        """Open a file of internal storage (`kestra:///…`, `nsfile:///…`) for reading; the caller closes it."""
+        ...
+
+    def fetch_file(self, uri: str, target: Path) -> None:
+        """Copy a file of internal storage to *target*, which must not exist; never held in memory."""
+        ...
+
+    def save_file(self, path: Path, name: str) -> str:
+        """Copy a local file into internal storage as *name* (a relative path) of this task run; gives its URI."""
+        ...
+
+    def save_stream(self, stream: BinaryIO, name: str) -> str:
+        """Store what *stream* yields as *name* of this task run; gives its URI."""
+        ...
+
+    def write_input_files(self, files: object, extra: Mapping[str, object] | None = None) -> None:
+        """Write `inputFiles` (a map, or a text rendering to one) into the working directory."""
+        ...
+
+    def write_namespace_files(self, files: NamespaceFiles) -> None:
+        """Put namespace files into the working directory."""
+        ...
+
+    def capture(self, patterns: object, extra: Mapping[str, object] | None = None) -> dict[str, str]:
+        """Store the files that globs (a list, or a text rendering to one) match; relative path to URI, sorted."""
+        ...
+
+    def capture_directory(self, directory: Path) -> dict[str, str]:
+        """Store every regular file below *directory*; path relative to it to URI, sorted."""
+        ...
+
+    def metric(
+        self, name: str, value: float, type: MetricType = "counter", tags: Mapping[str, str] | None = None
+    ) -> None:
+        """Record a metric; timers in seconds. Same name, type and tags add up (a gauge keeps the last)."""
+        ...
+
+    def add_secret(self, value: str) -> None:
+        """Mask *value*, and its usual encodings, in every later log line of this task run."""
+        ...
+
+    def mask(self, text: str) -> str:
+        """*text* with every secret known to this task run masked."""
+        ...
+
+    def stop_if_killed(self) -> None:
+        """Raise TaskKilledError or TaskTimeoutError if the task has to end."""
+        ...
+
+    def stopping(self, stop: Callable[[], None]) -> AbstractContextManager[None]:
+        """While the block runs, a kill or timeout calls *stop*, at once and from another thread."""
+        ...
+
+    def setting(self, name: str, default: object = None) -> object:
+        """A setting of the worker, such as `script.warning-on-std-err`."""
+        ...
+
+
+class RunnableTask(Task, frozen=True, kw_only=True):
+    """A task that does work on a worker."""
+
+    is_inline: ClassVar[bool] = False
+    """True where `run` only renders and logs: then whoever applies the event runs it, with no hop to a worker."""
+
+    updates_execution: ClassVar[bool] = False
+    """True for tasks that change the execution itself (Labels, SetVariables); not allowed in a WorkingDirectory."""
+
+    def run(self, context: RunContext) -> Outputs:
+        """Do the work, in a thread of its own.
+
+        Raises:
+            TaskFailedError: the task failed, retries apply; its outputs are kept.
+            TaskKilledError: the execution is being killed.
+        """
+        raise NotImplementedError
+
+
+class Command(Part, frozen=True, kw_only=True):
+    """What a task runner starts.
+
+    Attributes:
+        argv: program and arguments; secrets may be in it, so it is never logged unmasked.
+        env: set on top of what the task runner itself hands down.
+        directory: working directory, absolute; the command sees it under `visible_directory`.
+        input_paths: files the command line names, which a container has to be given.
+    """
+
+    argv: list[str]
+    env: dict[str, str]
+    directory: Path
+    input_paths: list[Path] = []
+
+
+class TaskRunner(Part, frozen=True, kw_only=True):
+    """Where a script's commands run: Process or Docker."""
+
+    type: str
+
+    def run(
+        self,
+        command: Command,
+        context: RunContext,
+        on_output: Callable[[Literal["stdout", "stderr"], bytes], None],
+    ) -> int:
+        """Run *command* to its end and give its exit code, 128 + signal where a signal ended it.
+
+        *on_output* gets blocks of bytes as they come, cut anywhere, one call at a time for each stream but both
+        streams side by side. Kill and timeout end the command and all its descendants, and raise.
+        """
+        raise NotImplementedError
+
+    def visible_directory(self, directory: Path) -> str:
+        """The path under which the command sees *directory*."""
+        return str(directory)
