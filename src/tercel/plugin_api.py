@@ -3,13 +3,14 @@
 A plugin knows nothing of stores, workers or settings; whatever it needs of them comes through `RunContext`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import BinaryIO, ClassVar, Literal, Protocol
 
 from tercel.errors import MissingToolError, TaskFailedError, TaskKilledError, TaskTimeoutError
 from tercel.model.catalog import plugin
+from tercel.model.duration import parse_duration
 from tercel.model.task import Dynamic, LogLevel, Part, Problem, Task
 from tercel.model.working_directory import NamespaceFiles
 
@@ -30,6 +31,7 @@ __all__ = [
     "TaskLogger",
     "TaskRunner",
     "TaskTimeoutError",
+    "parse_duration",
     "plugin",
 ]
 
@@ -47,6 +49,10 @@ class TaskLogger(Protocol):
 
     def log(self, level: LogLevel, message: str) -> None:
         """Record one entry; line breaks inside stay."""
+        ...
+
+    def log_lines(self, level: LogLevel, lines: Sequence[str]) -> None:
+        """Record one entry for each of *lines*, in order; blocks while the log cannot keep up."""
         ...
 
     def trace(self, message: str) -> None:
@@ -169,6 +175,10 @@ class RunContext(Protocol):
         """A setting of the worker, such as `script.warning-on-std-err`."""
         ...
 
+    def task_runner(self, type_name: str) -> "TaskRunner":
+        """The task runner of that type with nothing set, for tasks that name none; TaskFailedError where none is."""
+        ...
+
 
 class RunnableTask(Task, frozen=True, kw_only=True):
     """A task that does work on a worker."""
@@ -207,6 +217,8 @@ class Command(Part, frozen=True, kw_only=True):
 
 class TaskRunner(Part, frozen=True, kw_only=True):
     """Where a script's commands run: Process or Docker."""
+
+    family: ClassVar[str] = "task runner"
 
     type: str
 

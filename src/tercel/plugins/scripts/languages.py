@@ -1,0 +1,80 @@
+"""The script languages, one row each. A new language is a new row here and its name in `plugins/__init__.py`."""
+
+from collections.abc import Mapping
+
+import msgspec
+
+SHELL = ("/bin/sh", "-c")
+"""The interpreter that joined commands are given to, where a task names no other."""
+
+_POWERSHELL = ("pwsh", "-NoProfile", "-NonInteractive", "-Command")
+
+
+class Language(msgspec.Struct, frozen=True, kw_only=True):
+    """What is particular about a language.
+
+    Attributes:
+        name: as in the type name `io.kestra.plugin.scripts.<name>.Script`.
+        title: for people.
+        image: container image where the task names none.
+        suffix: of the file that an inline script is written to.
+        command: runs that file, which stands for `{file}`; empty where the script is the command line itself.
+        interpreter: argv that the joined commands are added to.
+        env: environment variables, unless the task sets them itself.
+        is_hidden: the script file's name starts with a dot; False where the language's tool passes over such files.
+    """
+
+    name: str
+    title: str
+    image: str
+    suffix: str = ""
+    command: str = ""
+    interpreter: tuple[str, ...] = SHELL
+    env: Mapping[str, str] = {}
+    is_hidden: bool = True
+
+
+_PYTHON_ENV = {"PYTHONUNBUFFERED": "true", "PIP_ROOT_USER_ACTION": "ignore", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+_POWERSHELL_ENV = {"POWERSHELL_TELEMETRY_OPTOUT": "1", "POWERSHELL_UPDATECHECK": "Off"}
+
+LANGUAGES: Mapping[str, Language] = {
+    language.name: language
+    for language in (
+        Language(
+            name="python",
+            title="Python",
+            image="python:3.13-slim",
+            suffix=".py",
+            command="python {file}",
+            env=_PYTHON_ENV,
+        ),
+        Language(name="r", title="R", image="r-base", suffix=".R", command="Rscript {file}"),
+        Language(name="node", title="Node.js", image="node", suffix=".js", command="node {file}"),
+        Language(name="shell", title="shell", image="ubuntu"),
+        Language(
+            name="powershell",
+            title="PowerShell",
+            image="ghcr.io/kestra-io/powershell:latest",
+            suffix=".ps1",
+            command="{file}",
+            interpreter=_POWERSHELL,
+            env=_POWERSHELL_ENV,
+        ),
+        Language(name="ruby", title="Ruby", image="ruby", suffix=".rb", command="ruby {file}"),
+        Language(name="perl", title="Perl", image="perl", suffix=".pl", command="perl {file}"),
+        Language(name="php", title="PHP", image="php", suffix=".php", command="php {file}"),
+        Language(name="lua", title="Lua", image="nickblah/lua", suffix=".lua", command="lua {file}"),
+        Language(name="julia", title="Julia", image="julia", suffix=".jl", command="julia {file}"),
+        Language(name="go", title="Go", image="golang", suffix=".go", command="go run {file}", is_hidden=False),
+        Language(name="deno", title="Deno", image="denoland/deno", suffix=".ts", command="deno run {file}"),
+        Language(name="bun", title="Bun", image="oven/bun", suffix=".ts", command="bun run {file}"),
+        Language(
+            name="groovy",
+            title="Groovy",
+            image="groovy",
+            suffix=".groovy",
+            command="groovy {file}",
+            is_hidden=False,
+        ),
+    )
+}

@@ -1,0 +1,365 @@
+"""What all script tasks share: their properties, and one run from rendering to outputs."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from typing import ClassVar, Literal, cast
+
+import msgspec
+
+from tercel.plugin_api import (
+    Command,
+    Dynamic,
+    LogLevel,
+    NamespaceFiles,
+    Outputs,
+    Part,
+    Problem,
+    RunContext,
+    RunnableTask,
+    TaskFailedError,
+    TaskKilledError,
+    TaskRunner,
+)
+from tercel.plugins.scripts.command_line import assemble, quote_path
+from tercel.plugins.scripts.files import ScriptFiles
+from tercel.plugins.scripts.languages import LANGUAGES, Language
+from tercel.plugins.scripts.output import TaskSink
+from tercel.script_protocol import ScriptOutput
+
+PROCESS = "io.kestra.plugin.core.runner.Process"
+
+_MAX_OUTPUT_BYTES = 10 << 20
+
+
+class DockerCredentials(Part, frozen=True, kw_only=True):
+    """How to log in at an image registry."""
+
+    registry: Dynamic | None = None
+    username: Dynamic | None = None
+    password: Dynamic | None = None
+    registry_token: Dynamic | None = None
+    identity_token: Dynamic | None = None
+    auth: Dynamic | None = None
+
+
+class DockerCpu(Part, frozen=True, kw_only=True):
+    """How many processors a container may use."""
+
+    cpus: float | Dynamic | None = None
+
+
+class DockerMemory(Part, frozen=True, kw_only=True):
+    """How much memory a container may use; sizes such as 512MB."""
+
+    memory: Dynamic | None = None
+    memory_swap: Dynamic | None = None
+    memory_swappiness: int | Dynamic | None = None
+    memory_reservation: Dynamic | None = None
+    kernel_memory: Dynamic | None = None
+    oom_kill_disable: bool | None = None
+
+
+class DockerDevice(Part, frozen=True, kw_only=True):
+    """A device, such as a GPU, that a container asks for."""
+
+    driver: Dynamic | None = None
+    count: int | None = None
+    device_ids: list[Dynamic] = []
+    capabilities: list[list[Dynamic]] = []
+    options: dict[str, Dynamic] = {}
+
+
+class DockerOptions(Part, frozen=True, kw_only=True):
+    """The container that the task runs in, as it was written before there was `taskRunner`."""
+
+    former_names: ClassVar[Mapping[str, str]] = {"dockerHost": "host", "dockerConfig": "config"}
+
+    host: Dynamic | None = None
+    config: dict[str, object] | Dynamic | None = None
+    credentials: DockerCredentials | None = None
+    image: Dynamic | None = None
+    user: Dynamic | None = None
+    entry_point: list[Dynamic] | None = None
+    extra_hosts: list[Dynamic] = []
+    network_mode: Dynamic | None = None
+    port_bindings: list[Dynamic] = []
+    volumes: list[Dynamic] = []
+    pull_policy: Literal["ALWAYS", "IF_NOT_PRESENT", "NEVER"] = "IF_NOT_PRESENT"
+    device_requests: list[DockerDevice] = []
+    cpu: DockerCpu | None = None
+    memory: DockerMemory | None = None
+    shm_size: Dynamic | None = None
+    privileged: bool = False
+    file_handling_strategy: Literal["VOLUME", "MOUNT"] = "VOLUME"
+    delete: bool = True
+    wait: bool = True
+    kill_grace_period: Dynamic | None = None
+    resume: bool = True
+
+
+class ScriptTask(RunnableTask, frozen=True, kw_only=True):
+    """Commands, or a script, given to an interpreter.
+
+    Attributes:
+        before_commands: run first, in the same shell.
+        interpreter: program and arguments that get the joined commands; `/bin/sh -c` where none is given.
+        fail_fast: end at the first command that fails.
+        warning_on_std_err: end in WARNING when anything was written to stderr; the worker's setting where absent.
+        runner: DOCKER or PROCESS, as it was written before there was `taskRunner`.
+        docker: options of the container, as they were written before there was `taskRunner`.
+        task_runner: where the commands run.
+        container_image: image of the container.
+        env: environment variables.
+        input_files: files to write into the working directory first, by relative path.
+        output_files: globs; what they match afterwards is stored, and its URIs are the output `outputFiles`.
+        namespace_files: which files of the namespace to put into the working directory.
+        output_directory: accepted from older flows; there always is an `{{ outputDir }}`.
+        target_os: of the machine that runs the commands: how lines end there.
+
+    Outputs:
+        exitCode: of the last command; 128 + signal where a signal ended it.
+        vars: what was printed as `::{"outputs": {…}}::`.
+        outputFiles: relative path to URI, of files in `{{ outputDir }}` and those that `outputFiles` match.
+    """
+
+    language: ClassVar[Language] = LANGUAGES["shell"]
+
+    before_commands: list[Dynamic] | Dynamic | None = None
+    interpreter: list[Dynamic] | None = None
+    fail_fast: bool = True
+    warning_on_std_err: bool | None = None
+    runner: Literal["DOCKER", "PROCESS"] | None = None
+    docker: DockerOptions | None = None
+    task_runner: TaskRunner | None = None
+    container_image: Dynamic | None = None
+    env: dict[str, object] | Dynamic | None = None
+    input_files: dict[str, object] | Dynamic | None = None
+    output_files: list[Dynamic] | Dynamic | None = None
+    namespace_files: NamespaceFiles | None = None
+    output_directory: bool | None = None
+    target_os: Literal["AUTO", "LINUX", "WINDOWS"] = msgspec.field(default="AUTO", name="targetOS")
+
+    def main(self, files: ScriptFiles) -> list[str]:
+        """The commands that the task is about, rendered."""
+        raise NotImplementedError
+
+    def prepare(self, context: RunContext, runner: TaskRunner, files: ScriptFiles, env: dict[str, str]) -> None:
+        """Make ready what the language needs, and say so in *env*."""
+
+    def problems(self) -> Iterator[Problem]:
+        """An interpreter that is none."""
+        if self.interpreter is not None and not self.interpreter:
+            yield Problem("'interpreter' is empty.", "Leave it out, or name a program.", path=("interpreter",))
+
+    def run(self, context: RunContext) -> Outputs:
+        """Run the commands.
+
+        Raises:
+            TaskFailedError: a file is missing, or the commands ended with another code than 0; outputs are kept.
+        """
+        runner = self._choose_runner(context)
+        files = ScriptFiles(context, runner, self.output_files or [])
+        try:
+            if self.namespace_files is not None:
+                context.write_namespace_files(self.namespace_files)
+            if self.input_files is not None:
+                context.write_input_files(self.input_files, files.variables)
+            return self._execute(self._command(context, runner, files), context, runner, files)
+        finally:
+            files.remove()
+
+    def _choose_runner(self, context: RunContext) -> TaskRunner:
+        if self.task_runner is not None and self.runner is not None:
+            context.logger.warn("Both 'taskRunner' and 'runner' are given; 'taskRunner' it is.")
+        if self.task_runner is not None and self.task_runner.plugin_type == PROCESS:
+            return self.task_runner
+        if context.setting("script.task-runner") == "process":
+            return context.task_runner(PROCESS)
+        if self.task_runner is not None:
+            return self.task_runner
+        if self.runner == "PROCESS":
+            return context.task_runner(PROCESS)
+        raise TaskFailedError(
+            "This task is to run in a container, and there is no Docker engine support yet.",
+            "Run it on this machine: `tercel run --task-runner process`, or `runner: PROCESS` on the task.",
+        )
+
+    def _command(self, context: RunContext, runner: TaskRunner, files: ScriptFiles) -> Command:
+        env = {**self.language.env, **_environment(context.render_value(self.env, files.variables))}
+        env["WORKING_DIR"] = files.visible_directory
+        env["OUTPUT_DIR"] = files.visible_output_directory
+        env["TERCEL_ATTEMPT_ID"] = _attempt_id(context)
+        self.prepare(context, runner, files, env)
+        argv = assemble(
+            self._interpreter(files),
+            texts_of("beforeCommands", self.before_commands, files),
+            self.main(files),
+            fail_fast=self.fail_fast,
+            is_windows=self.target_os == "WINDOWS",
+        )
+        return Command(argv=argv, env=env, directory=context.working_directory, input_paths=files.input_paths)
+
+    def _interpreter(self, files: ScriptFiles) -> list[str]:
+        if self.interpreter is None:
+            return list(self.language.interpreter)
+        return [files.text(part) for part in self.interpreter]
+
+    def _execute(self, command: Command, context: RunContext, runner: TaskRunner, files: ScriptFiles) -> Outputs:
+        sink = TaskSink(context, cast("int", context.setting("outputs.max-bytes", _MAX_OUTPUT_BYTES)))
+        stdout = ScriptOutput("stdout", sink)
+        stderr_level = LogLevel(str(context.setting("script.stderr-level") or LogLevel.WARN))
+        stderr = ScriptOutput("stderr", sink, stderr_level=stderr_level)
+
+        def on_output(stream: Literal["stdout", "stderr"], block: bytes) -> None:
+            (stdout if stream == "stdout" else stderr).feed(block)
+
+        try:
+            code = runner.run(command, context, on_output)
+        except (TaskKilledError, TaskFailedError) as stopped:
+            for output in (stdout, stderr):
+                output.close()
+            outputs = {**stopped.outputs, "vars": sink.vars}
+            stopped.outputs = outputs | {"outputFiles": self._capture_in_spite(files, context)}
+            raise
+        for output in (stdout, stderr):
+            output.close()
+        outputs = Outputs(exitCode=code, vars=sink.vars, outputFiles={})
+        if code != 0:
+            outputs["outputFiles"] = self._capture_in_spite(files, context)
+            raise TaskFailedError(f"Command failed with exit code {code}", outputs=outputs)
+        try:
+            outputs["outputFiles"] = files.capture(self.output_files or [])
+        except TaskFailedError as error:
+            error.outputs = {**outputs, **error.outputs}
+            raise
+        if sink.too_large:
+            raise TaskFailedError(
+                sink.too_large, "Write large values into {{ outputDir }} and pass the file on.", outputs=outputs
+            )
+        outputs.warned = stderr.line_count > 0 and self._warns(context)
+        return outputs
+
+    def _capture_in_spite(self, files: ScriptFiles, context: RunContext) -> dict[str, str]:
+        """What there is to capture after a failure, which is not to be hidden by one of capturing."""
+        try:
+            return files.capture(self.output_files or [])
+        except Exception as error:
+            context.logger.warn(f"The output files could not be captured: {error}")
+            return {}
+
+    def _warns(self, context: RunContext) -> bool:
+        if self.warning_on_std_err is not None:
+            return self.warning_on_std_err
+        return bool(context.setting("script.warning-on-std-err", default=True))
+
+
+class Script(ScriptTask, frozen=True, kw_only=True):
+    """A script written in the flow.
+
+    Attributes:
+        script: the code; `kestra://` URIs in it become paths of local copies.
+    """
+
+    script: Dynamic
+
+    def problems(self) -> Iterator[Problem]:
+        """A script without a word."""
+        yield from super().problems()
+        yield from script_problems(self.script)
+
+    def main(self, files: ScriptFiles) -> list[str]:
+        """The command that runs the script."""
+        return script_commands(self, self.script, files)
+
+
+class Commands(ScriptTask, frozen=True, kw_only=True):
+    """Commands, one after the other in one shell.
+
+    Attributes:
+        commands: a list, or a text that renders to one; `kestra://` URIs become paths of local copies.
+    """
+
+    commands: list[Dynamic] | Dynamic
+
+    def problems(self) -> Iterator[Problem]:
+        """A list without a command."""
+        yield from super().problems()
+        yield from commands_problems(self.commands)
+
+    def main(self, files: ScriptFiles) -> list[str]:
+        """The commands."""
+        return texts_of("commands", self.commands, files)
+
+
+def script_problems(script: str) -> Iterator[Problem]:
+    """What is wrong with a `script`."""
+    if not script.strip():
+        yield Problem("'script' is empty.", "Write the code to run.", path=("script",))
+
+
+def commands_problems(commands: list[str] | str) -> Iterator[Problem]:
+    """What is wrong with `commands`."""
+    if not commands:
+        yield Problem("'commands' is empty.", "Write at least one command.", path=("commands",))
+
+
+def script_commands(task: ScriptTask, script: str, files: ScriptFiles) -> list[str]:
+    """The command that runs *script*: itself in a shell, else one that runs the file it is written to."""
+    text = files.text(script)
+    language = task.language
+    if not language.command:
+        return [text]
+    path = files.write_script(language, text)
+    return [language.command.format(file=quote_path(path, task.interpreter or language.interpreter))]
+
+
+def texts_of(name: str, value: list[str] | str | None, files: ScriptFiles) -> list[str]:
+    """The rendered texts of the property *name*: of a list, or of a text that renders to one as JSON.
+
+    Raises:
+        TaskFailedError: the text renders to something else.
+    """
+    if value is None:
+        return []
+    if isinstance(value, list):
+        return [files.text(one) for one in value]
+    items = _json(files.text(value))
+    if not isinstance(items, list):
+        raise TaskFailedError(f"'{name}' is {value!r}, which does not render to a list.", "Write a list of texts.")
+    return [one if isinstance(one, str) else json.dumps(one) for one in cast("list[object]", items)]
+
+
+def _json(text: str) -> object:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
+
+
+def _environment(value: object) -> dict[str, str]:
+    if value is None:
+        return {}
+    found = _json(value) if isinstance(value, str) else value
+    if not isinstance(found, Mapping):
+        raise TaskFailedError(f"'env' is {value!r}, which does not render to a map.", "Write names and values.")
+    return {name: _environment_text(one) for name, one in cast("Mapping[str, object]", found).items()}
+
+
+def _environment_text(value: object) -> str:
+    match value:
+        case str():
+            return value
+        case None:
+            return ""
+        case _:
+            return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _attempt_id(context: RunContext) -> str:
+    """The same for as long as this attempt is this attempt, so that a script can tell a repetition."""
+    run = context.variables.get("taskrun")
+    if not isinstance(run, Mapping):
+        return os.urandom(8).hex()
+    fields = cast("Mapping[str, object]", run)
+    return f"{fields.get('id')}-{fields.get('attemptsCount', 0)}"
