@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import TypeVar
 
+from tercel.errors import MissingToolError
+from tercel.model.issue import nearest
 from tercel.model.task import Part
 
 C = TypeVar("C", bound=type[Part])
@@ -19,7 +21,8 @@ def plugin(type_name: str, aliases: Sequence[str] = ()) -> Callable[[C], C]:
     """Announce a class as the one that provides *type_name*, and its former names *aliases*."""
 
     def announce(cls: C) -> C:
-        cls.plugin_type = type_name  # type: ignore[attr-defined]  # every announced class has the ClassVar
+        cls.plugin_type = type_name
+        cls.plugin_aliases = tuple(aliases)
         for name in (type_name, *aliases):
             _CLASSES[name] = cls
         return cls
@@ -32,19 +35,54 @@ class Catalog:
 
     Args:
         modules: type name, canonical or former, to the module that provides it.
+        more: further ones, asked for once and only when a type is not in *modules*; packages from outside.
     """
 
-    def __init__(self, modules: Mapping[str, str]) -> None:
+    def __init__(self, modules: Mapping[str, str], more: Callable[[], Mapping[str, str]] = dict[str, str]) -> None:
         self._modules = modules
+        self._more = more
+        self._has_all = False
 
     def find(self, type_name: str) -> type[Part] | None:
-        """The class that provides *type_name*, its module imported now if need be; None where nothing does."""
+        """The class that provides *type_name*, its module imported now if need be; None where nothing does.
+
+        Raises:
+            MissingToolError: the module that should provide it cannot be imported, or does not.
+        """
         found = _CLASSES.get(type_name)
-        if found is None and type_name in self._modules:
-            import_module(self._modules[type_name])
-            found = _CLASSES.get(type_name)
+        if found is not None:
+            return found
+        module = self._modules.get(type_name) or self._all().get(type_name)
+        if module is None:
+            return None
+        try:
+            import_module(module)
+        except ImportError as error:
+            raise MissingToolError(
+                f"The plugin of {type_name} cannot be imported: {error}.", "Install what it needs, or update it."
+            ) from error
+        found = _CLASSES.get(type_name)
+        if found is None:
+            raise MissingToolError(
+                f"The module {module} should provide {type_name} and does not.", "Update the package it belongs to."
+            )
         return found
 
     def names(self) -> Sequence[str]:
         """Every type name known, former ones included, sorted."""
-        return sorted(self._modules)
+        return sorted(self._all())
+
+    def nearest(self, type_name: str) -> str | None:
+        """The known type that *type_name* most likely was meant to be; None where none is near."""
+        modules = list(self._all())
+        package, _, simple = type_name.rpartition(".")
+        same = [name for name in modules if name.rpartition(".")[2].lower() == simple.lower()]
+        if not package:
+            return same[0] if same else None
+        return nearest(type_name, same, cutoff=0.8) or nearest(type_name, modules, cutoff=0.9)
+
+    def _all(self) -> Mapping[str, str]:
+        if not self._has_all:
+            self._modules = {**self._more(), **self._modules}
+            self._has_all = True
+        return self._modules

@@ -23,21 +23,25 @@ def parse_duration(text: str) -> timedelta:
     """
     trimmed = text.strip()
     if _NUMBER.fullmatch(trimmed):
-        return _bounded(0, float(trimmed), text)
+        return _bounded(0, 0, trimmed, text)
     match = _ISO.fullmatch(trimmed)
     parts = {} if match is None else {name: value for name, value in match.groupdict().items() if value is not None}
     sign = -1 if parts.pop("sign", "+") == "-" else 1
     if not parts:
         raise ValueError(f"{text!r} is not a duration; write it like PT15M, PT1H30M or P1D")
     whole = {name: int(parts.get(name, "0")) for name in ("weeks", "days", "hours", "minutes")}
-    seconds = float(parts.get("seconds", "0").replace(",", "."))
     days = whole["weeks"] * 7 + whole["days"]
-    return sign * _bounded(days, whole["hours"] * 3600 + whole["minutes"] * 60 + seconds, text)
+    seconds = parts.get("seconds", "0").replace(",", ".")
+    return sign * _bounded(days, whole["hours"] * 60 + whole["minutes"], seconds, text)
 
 
-def _bounded(days: int, seconds: float, text: str) -> timedelta:
+def _bounded(days: int, minutes: int, seconds: str, text: str) -> timedelta:
+    whole, _, fraction = seconds.partition(".")
+    micros = int(f"{fraction:0<6}"[:6])  # by whole numbers: a float would lose them in a long duration
     try:
-        return timedelta(days=days, seconds=seconds)
+        return timedelta(
+            days=days, minutes=minutes, seconds=int(whole), microseconds=-micros if whole[0] == "-" else micros
+        )
     except OverflowError:
         raise ValueError(f"{text!r} is longer than a duration can be") from None
 

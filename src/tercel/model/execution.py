@@ -9,6 +9,10 @@ import msgspec
 from tercel.model.state import State, StateChange
 
 _BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_HALF = 62**11
+_QUARTER = 62**4
+_encode = msgspec.json.Encoder().encode
+_PAIRS = tuple(high + low for high in _BASE62 for low in _BASE62)
 
 
 class Attempt(msgspec.Struct, frozen=True):
@@ -38,7 +42,9 @@ class TaskRun(msgspec.Struct, frozen=True, kw_only=True):
         fence: number of the latest dispatch; a result with another number changes nothing.
         lost: how often a worker was lost with it.
         due: when its timer fires (retry, timeout); None without one.
-        open_children: flowables: children neither ended nor given up; kept so that no step counts them again.
+        plan: flowables: what was decided once at the start and must not be evaluated again, such as a loop's values;
+            JSON values only; None where nothing was.
+        attempts: the tries that count for retries, oldest first; a try whose worker was lost is taken out again.
     """
 
     id: str
@@ -54,9 +60,9 @@ class TaskRun(msgspec.Struct, frozen=True, kw_only=True):
     lost: int = 0
     due: datetime | None = None
     worker: str | None = None
-    open_children: int = 0
+    plan: object = None
     message: str = ""
-    """Why it failed, for people; empty otherwise."""
+    """Why it failed, for people; empty otherwise. Set on a running flowable: it fails once its branches ended."""
 
     @property
     def state(self) -> State:
@@ -75,7 +81,7 @@ class Execution(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         revision: the flow's revision it runs, from start to end.
         trigger: `id`, `type`, `variables` of what started it; None for a manual start.
-        version: grows with every change; a cached copy with another version is stale.
+        version: grows with every change of this row; a cached copy with another version is stale.
     """
 
     id: str
@@ -119,5 +125,18 @@ def task_run_id(
         >>> task_run_id("ex", None, "hello", None, None)
         '05sWP9AJNzfjMeA0s3i00p'
     """
-    path = msgspec.json.encode((execution_id, parent_id, task_id, value, iteration))
-    return base62(int.from_bytes(blake2b(path, digest_size=16).digest()), 22)
+    path = _encode((execution_id, parent_id, task_id, value, iteration))
+    return _written(int.from_bytes(blake2b(path, digest_size=16).digest(), "big"))
+
+
+def _written(number: int) -> str:
+    """`base62(number, 22)`, three times as fast: the machine derives an id for every task run it starts."""
+    text = ""
+    for half in divmod(number, _HALF):
+        rest, low = divmod(half, _QUARTER)
+        high, middle = divmod(rest, _QUARTER)
+        text += (
+            f"{_PAIRS[high // 62]}{_BASE62[high % 62]}"
+            f"{_PAIRS[middle // 3844]}{_PAIRS[middle % 3844]}{_PAIRS[low // 3844]}{_PAIRS[low % 3844]}"
+        )
+    return text

@@ -1,7 +1,7 @@
 """What a WorkingDirectory is told by its YAML: values that the machine, the worker and the plugin all read."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -28,7 +28,10 @@ class Cache(Part, frozen=True, kw_only=True):
         max_size: bytes; larger sets are not saved.
     """
 
-    patterns: list[Dynamic] | Dynamic
+    patterns: Annotated[
+        list[Dynamic] | Dynamic,
+        msgspec.Meta(extra={"code": "workingDirectory.cache.patterns"}),
+    ]
     ttl: Dynamic | None = None
     exclude: list[Dynamic] | Dynamic = []
     key: Dynamic | None = None

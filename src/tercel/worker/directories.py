@@ -1,0 +1,207 @@
+"""Private directories of task runs: made 0700 under one base, always removed, also after a crash.
+
+Every directory's name begins with a token of its process. The process holds a lock on `<token>.owner` for as long
+as it lives: a token whose lock can be had belongs to nobody any more, and the janitor removes what carries it.
+"""
+
+import os
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from threading import Lock
+
+_ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_TOKEN_LENGTH = 8
+_NAME_LENGTH = 22
+_OWNER_SUFFIX = ".owner"
+ENGINE_SUFFIX = ".engine"
+"""What the private area beside a directory has in addition to the directory's name."""
+
+
+class Directories:
+    """Makes and removes directories below *base*, which is made when first needed.
+
+    One per process and base.
+    """
+
+    def __init__(self, base: Path) -> None:
+        self._base = Path(os.path.realpath(base))
+        self._lock = Lock()
+        self._token = ""
+        self._owner: int | None = None
+        self._leftovers: set[Path] = set()
+
+    def make(self) -> Path:
+        """A new empty directory of a random name, mode 0700, absolute."""
+        if self._owner is None:
+            self._claim()
+        path = self._base / (self._token + _random_text(_NAME_LENGTH - _TOKEN_LENGTH))
+        os.mkdir(path, 0o700)
+        return path
+
+    def make_engine_area(self, directory: Path) -> Path:
+        """The private area beside *directory*, made if it is not there yet, mode 0700."""
+        path = directory.with_name(directory.name + ENGINE_SUFFIX)
+        os.makedirs(path, 0o700, exist_ok=True)
+        return path
+
+    def remove(self, directory: Path) -> str:
+        """Remove *directory* and its engine area, whatever their modes; links are not followed.
+
+        Returns:
+            "" or, where something could not be removed, why; it is tried again by `sweep`.
+        """
+        reason = ""
+        for path in (directory, directory.with_name(directory.name + ENGINE_SUFFIX)):
+            try:
+                remove_tree(path)
+            except OSError as error:
+                reason = f"{path} cannot be removed: {error.strerror or error}"
+                with self._lock:
+                    self._leftovers.add(path)
+        return reason
+
+    def sweep(self) -> list[str]:
+        """Remove what dead processes left under the base, and try again what could not be removed before.
+
+        Returns:
+            Names of the directories removed.
+        """
+        removed: list[str] = []
+        with self._lock:
+            leftovers, self._leftovers = self._leftovers, set()
+        for path in leftovers:
+            if self._removed(path):
+                removed.append(path.name)
+            else:
+                with self._lock:
+                    self._leftovers.add(path)
+        for owner in self._dead_owners():
+            token = owner.name.removesuffix(_OWNER_SUFFIX)
+            mine = [path for path in self._base.glob(f"{token}*") if path != owner]
+            gone = [path.name for path in mine if self._removed(path)]
+            removed.extend(gone)
+            if len(gone) == len(mine):
+                owner.unlink(missing_ok=True)
+        return sorted(removed)
+
+    def close(self) -> None:
+        """Give the token up, at the end of the process; unremoved directories are left for another's `sweep`."""
+        with self._lock:
+            if self._owner is None:
+                return
+            if not self._leftovers:
+                (self._base / (self._token + _OWNER_SUFFIX)).unlink(missing_ok=True)
+            os.close(self._owner)
+            self._owner = None
+
+    def _claim(self) -> None:
+        from fcntl import LOCK_EX, LOCK_NB, flock  # noqa: PLC0415  # flows of inline tasks make no directory
+
+        with self._lock:
+            if self._owner is not None:
+                return
+            self._base.mkdir(0o700, parents=True, exist_ok=True)
+            token = _random_text(_TOKEN_LENGTH)
+            # Locked under another name first: a sweep never sees an owner file that nobody holds yet.
+            path = self._base / f".{token}"
+            owner = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            flock(owner, LOCK_EX | LOCK_NB)
+            os.write(owner, f"{os.getpid()}\n".encode())
+            os.rename(path, self._base / (token + _OWNER_SUFFIX))
+            self._token, self._owner = token, owner
+
+    def _dead_owners(self) -> Iterator[Path]:
+        from fcntl import LOCK_EX, LOCK_NB, flock  # noqa: PLC0415  # as above
+
+        for path in sorted(self._base.glob("*" + _OWNER_SUFFIX)):
+            try:
+                descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            except OSError:
+                continue
+            try:
+                flock(descriptor, LOCK_EX | LOCK_NB)
+            except OSError:
+                continue
+            else:
+                # Kept locked meanwhile: of two janitors one does the work.
+                yield path
+            finally:
+                os.close(descriptor)
+
+    def _removed(self, path: Path) -> bool:
+        try:
+            remove_tree(path)
+        except OSError:
+            return False
+        return True
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a file, link or directory with all in it, following no link; nothing there is fine.
+
+    Directories that may not be written are made writable first.
+
+    Raises:
+        OSError: something cannot be removed, for example because it belongs to another user.
+    """
+    try:
+        _retried(lambda: _remove_children(path), path)
+        os.rmdir(path)
+    except FileNotFoundError:
+        return
+    except NotADirectoryError:
+        os.unlink(path)
+
+
+def _remove_children(path: Path | str) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        _empty(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _empty(descriptor: int) -> None:
+    with os.scandir(descriptor) as entries:
+        listed = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
+    for name, is_directory in listed:
+        if not is_directory:
+            os.unlink(name, dir_fd=descriptor)
+            continue
+        _retried_at(name, descriptor)
+        os.rmdir(name, dir_fd=descriptor)
+
+
+def _retried_at(name: str, parent: int) -> None:
+    for attempt in range(2):
+        try:
+            inner = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+            try:
+                _empty(inner)
+            finally:
+                os.close(inner)
+        except PermissionError:
+            if attempt:
+                raise
+            _make_writable(name, parent)
+        else:
+            return
+
+
+def _retried(remove: Callable[[], None], path: Path) -> None:
+    try:
+        remove()
+    except PermissionError:
+        _make_writable(str(path), None)
+        remove()
+
+
+def _make_writable(name: str, parent: int | None) -> None:
+    mode = os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode
+    if stat.S_ISDIR(mode):
+        os.chmod(name, stat.S_IMODE(mode) | 0o700, dir_fd=parent)
+
+
+def _random_text(length: int) -> str:
+    return "".join(_ALPHABET[byte % len(_ALPHABET)] for byte in os.urandom(length))

@@ -1,0 +1,96 @@
+"""What a worker needs from the rest of tercel to run jobs, gathered in one value."""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Protocol
+
+from tercel.model import LogEntry
+from tercel.model.catalog import Catalog
+from tercel.secrets import Secrets
+from tercel.storage import InternalStorage
+from tercel.storage.namespace_files import NamespaceFiles, StoredNamespaceFiles
+from tercel.worker.directories import Directories
+from tercel.worker.log_capture import LogSink
+
+if TYPE_CHECKING:
+    # Only runs with a cache load what keeps it.
+    from tercel.layers import LayerStore
+
+
+class KeyValues(Protocol):
+    """Reading the key-value pairs of namespaces; safe to call from any thread."""
+
+    def find(self, namespace: str, key: str) -> object | None:
+        """The value, with its type; None where there is none or it has expired."""
+        ...
+
+
+class WorkerServices:
+    """What jobs reach outside of themselves.
+
+    Args:
+        storage: internal storage.
+        namespace_files: gives the files of a namespace by its name; None takes them from *storage*.
+        logs: takes log entries and metrics.
+        directories: makes the private directories of task runs.
+        secrets: what `secret('NAME')` gives.
+        worker_id: noted in attempts.
+        settings: by name, such as `script.warning-on-std-err`.
+        key_values: what `kv('key')` gives; None refuses the function.
+        error_logs: the ERROR entries of an execution so far; None gives none.
+        clock: the current instant in UTC.
+        catalog: finds task runners by type; None finds none.
+        layers: opens the store of trees behind caches, when the first cache is met; None keeps no caches.
+    """
+
+    __slots__ = (
+        "catalog",
+        "clock",
+        "directories",
+        "error_logs",
+        "key_values",
+        "layers",
+        "logs",
+        "namespace_files",
+        "secrets",
+        "settings",
+        "storage",
+        "worker_id",
+    )
+
+    def __init__(
+        self,
+        *,
+        storage: InternalStorage,
+        logs: LogSink,
+        directories: Directories,
+        secrets: Secrets,
+        worker_id: str = "",
+        settings: Mapping[str, object] | None = None,
+        namespace_files: Callable[[str], NamespaceFiles] | None = None,
+        key_values: KeyValues | None = None,
+        error_logs: Callable[[str], Sequence[LogEntry]] | None = None,
+        clock: Callable[[], datetime] | None = None,
+        catalog: Catalog | None = None,
+        layers: Callable[[], "LayerStore"] | None = None,
+    ) -> None:
+        self.storage = storage
+        self.logs = logs
+        self.directories = directories
+        self.secrets = secrets
+        self.worker_id = worker_id
+        self.settings: Mapping[str, object] = settings or {}
+        self.namespace_files: Callable[[str], NamespaceFiles] = namespace_files or self._stored_namespace_files
+        self.key_values = key_values
+        self.error_logs = error_logs
+        self.clock = clock or utc_now
+        self.catalog = catalog
+        self.layers = layers
+
+    def _stored_namespace_files(self, namespace: str) -> NamespaceFiles:
+        return StoredNamespaceFiles(self.storage, namespace)
+
+
+def utc_now() -> datetime:
+    """The current instant."""
+    return datetime.now(UTC)

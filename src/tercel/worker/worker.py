@@ -1,0 +1,171 @@
+"""Worker: claims jobs, runs each in a slot of its own, reports how it ended, and ends it when told to."""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from threading import Lock, Thread
+from time import monotonic
+from typing import Protocol
+
+from tercel.dispatch import Dispatcher, JobRef, Lease, job_ref
+from tercel.machine.messages import ChildChanged, Event, TaskRunFinished, TaskRunStarted
+from tercel.model.execution import TaskRun
+from tercel.model.jobs import WorkerJob, WorkerResult
+from tercel.store import Bell, Promise
+from tercel.worker.control import JobControl, StopReason
+
+
+class Reports(Protocol):
+    """Where a worker reports to: the executor, or what stands for it on another machine."""
+
+    def apply(self, execution_id: str, event: Event) -> Promise[None]:
+        """Apply an event; the promise is kept once what it changed is committed."""
+        ...
+
+    def post(self, execution_id: str, event: Event) -> None:
+        """Apply an event that nobody waits for."""
+        ...
+
+
+class RunsJobs(Protocol):
+    """What a slot runs a job with: `JobRunner`."""
+
+    def run(self, job: WorkerJob, control: JobControl, report_child: Callable[[TaskRun], None]) -> WorkerResult:
+        """Run *job* in the calling thread; never raises."""
+        ...
+
+
+class Worker:
+    """Runs jobs in up to *slots* threads, started as they are needed and kept.
+
+    Args:
+        id: noted in attempts.
+        groups: keys of the worker groups it serves; None for all.
+        clock: the current instant in UTC.
+    """
+
+    def __init__(
+        self,
+        *,
+        id: str,
+        dispatcher: Dispatcher,
+        reports: Reports,
+        runner: RunsJobs,
+        slots: int,
+        clock: Callable[[], datetime],
+        groups: Sequence[str] | None = None,
+    ) -> None:
+        self._id = id
+        self._reports = reports
+        self._runner = runner
+        self._clock = clock
+        self._lock = Lock()
+        self._jobs: deque[tuple[WorkerJob, Lease, JobControl]] = deque()
+        self._controls: dict[JobRef, JobControl] = {}
+        self._threads: list[Thread] = []
+        self._resting: list[Bell] = []
+        self._is_waking = False
+        self._is_closing = False
+        self._leave = dispatcher.consume(groups, slots, self._take, self.cancel)
+
+    def _take(self, job: WorkerJob, lease: Lease) -> None:
+        """Hand a job to a slot; the dispatcher brings no more than there are slots."""
+        control = JobControl()
+        with self._lock:
+            self._controls[job_ref(job)] = control
+            self._jobs.append((job, lease, control))
+            self._wake()
+        if self._is_closing:
+            control.stop("shutdown")
+
+    def _wake(self) -> None:
+        """See to it that waiting jobs get a thread; the lock is held.
+
+        Threads wake one after the other, each waking the next if there is work left by then: where jobs are shorter
+        than waking up, few threads do them all instead of all of them fighting for the interpreter.
+        """
+        if self._is_waking or not self._jobs:
+            return
+        self._is_waking = True
+        if self._resting:
+            self._resting.pop().ring()
+        else:
+            thread = Thread(target=self._work, name=f"tercel-slot-{len(self._threads) + 1}", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def _work(self) -> None:
+        bell = Bell()
+        has_woken = True
+        while True:
+            with self._lock:
+                if has_woken:
+                    self._is_waking = False
+                work = self._jobs.popleft() if self._jobs else None
+                if work is not None:
+                    self._wake()
+                elif self._is_closing:
+                    return
+                else:
+                    self._resting.append(bell)
+            if work is None:
+                bell.wait()
+                has_woken = True
+            else:
+                has_woken = False
+                self._run(*work)
+
+    def _run(self, job: WorkerJob, lease: Lease, control: JobControl) -> None:
+        ref = job_ref(job)
+        if control.reason is None:
+            started = TaskRunStarted(now=self._clock(), run_id=ref.task_run_id, fence=ref.fence, worker=self._id)
+            self._reports.post(ref.execution_id, started)
+        result = self._runner.run(job, control, self._child_reporter(ref))
+        with self._lock:
+            self._controls.pop(ref, None)
+        # A job that the shutdown ended is not over: whoever opens the home next finds it lost and runs it again.
+        if control.reason != "shutdown":
+            finished = TaskRunFinished(now=result.ended_at, run_id=ref.task_run_id, fence=ref.fence, result=result)
+            self._reports.apply(ref.execution_id, finished).when_done(lease.acknowledge)
+            lease.free()
+
+    def _child_reporter(self, ref: JobRef) -> Callable[[TaskRun], None]:
+        def report(child: TaskRun) -> None:
+            event = ChildChanged(now=child.history[-1].date, run_id=ref.task_run_id, fence=ref.fence, child=child)
+            self._reports.post(ref.execution_id, event)
+
+        return report
+
+    def cancel(self, ref: JobRef) -> None:
+        """End a job; what is not running any more is ignored."""
+        with self._lock:
+            control = self._controls.get(ref)
+        if control is not None:
+            control.stop("kill")
+
+    @property
+    def running(self) -> list[JobRef]:
+        """The jobs that slots have."""
+        with self._lock:
+            return list(self._controls)
+
+    def close(self, reason: StopReason = "shutdown", patience_s: float = 30.0) -> bool:
+        """Take no more jobs, end those that run, and wait until they have ended, for *patience_s* at most.
+
+        Returns:
+            True where all have ended.
+        """
+        self._leave()
+        with self._lock:
+            self._is_closing = True
+            controls = list(self._controls.values())
+            threads = list(self._threads)
+            resting, self._resting = self._resting, []
+        for control in controls:
+            control.stop(reason)
+        for bell in resting:
+            bell.ring()
+        deadline = monotonic() + patience_s
+        for thread in threads:
+            thread.join(max(0.0, deadline - monotonic()))
+        return not any(thread.is_alive() for thread in threads)

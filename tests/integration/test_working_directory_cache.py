@@ -1,0 +1,403 @@
+"""The cache of a WorkingDirectory, by the job runner alone, with real processes and packs."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from tercel.model import Cache, LogLevel, State
+from tercel.plugin_api import Outputs, RunContext
+from tercel.storage.caches import Caches
+from tercel.worker.control import JobControl
+from tests.job_runners import Bench, Calls, a_directory, a_shell
+
+NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = NOON
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def forward(self, **parts: float) -> None:
+        self.now += timedelta(**parts)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def bench(tmp_path: Path, clock: Clock) -> Bench:
+    return Bench(tmp_path, clock)
+
+
+def told(bench: Bench) -> list[str]:
+    """What was said about the cache since the last call."""
+    lines = [line for line in bench.records.messages(LogLevel.INFO, LogLevel.WARN, task="wd") if "ache" in line]
+    bench.records.entries.clear()
+    return lines
+
+
+def run(bench: Bench, line: str, cache: Cache, **properties: object) -> list[str]:
+    result = bench.run(a_directory(a_shell("a", line), cache=cache), **properties)
+    assert result.state is State.SUCCESS, result.message
+    return bench.records.messages(LogLevel.INFO, task="a")
+
+
+def objects(bench: Bench) -> list[str]:
+    return [file.uri for file in bench.storage.list("/") if file.uri.endswith(".tar.zst")]
+
+
+class TestHitAndMiss:
+    def test_given_a_second_run_then_the_files_of_the_first_are_there_before_the_first_child(
+        self, bench: Bench
+    ) -> None:
+        first = run(bench, "ls | wc -l; mkdir -p d; echo x > d/f", Cache(patterns=["d/**"]))
+        said = told(bench)
+        second = run(bench, "cat d/f", Cache(patterns=["d/**"]))
+
+        assert first == ["0"]
+        assert said[0] == "Cache missed: nothing is saved yet."
+        assert said[1].startswith("Cache saved as entry ")
+        assert second == ["x"]
+        restored, saved = told(bench)
+        assert restored.startswith("Cache restored from entry ")
+        assert " 0 s old: 1 file, 2 B in " in restored
+        assert saved.startswith("Cache unchanged: 1 file, 2 B (")
+
+    def test_given_a_hit_then_metrics_say_so(self, bench: Bench) -> None:
+        run(bench, "echo x > f", Cache(patterns=["*"]))
+        missed = bench.records.values("wd")
+        bench.records.metrics.clear()
+        run(bench, ":", Cache(patterns=["*"]))
+        hit = bench.records.values("wd")
+
+        assert (missed["cache.hit"], missed["cache.files"], missed["cache.size"]) == (0, 1, 2)
+        assert (hit["cache.hit"], hit["cache.files"], hit["cache.size"]) == (1, 1, 2)
+        assert {"cache.restore.duration", "cache.save.duration"} <= hit.keys()
+
+    def test_given_only_a_working_directory_with_a_false_run_if_then_nothing_else_is_cached(self, bench: Bench) -> None:
+        run(bench, "echo x > a.txt; echo y > b.log", Cache(patterns=["*.txt"]))
+
+        assert run(bench, "ls", Cache(patterns=["*.txt"]))[-1] == "a.txt"
+
+    def test_given_two_patterns_for_one_file_then_it_is_saved_once(self, bench: Bench) -> None:
+        run(bench, "echo x > a.txt", Cache(patterns=["*.txt", "a.*"]))
+
+        assert "1 file, 2 B" in told(bench)[1]
+
+    def test_given_an_exclude_then_those_files_are_left_out(self, bench: Bench) -> None:
+        cache = Cache(patterns=["d/**"], exclude=["d/tmp/**"])
+        run(bench, "mkdir -p d/tmp; touch d/x d/tmp/y", cache)
+
+        assert run(bench, "find . -type f", cache)[-1] == "./d/x"
+
+    def test_given_other_patterns_then_only_what_they_take_is_restored(self, bench: Bench) -> None:
+        run(bench, "mkdir a b; echo 1 > a/x; echo 2 > b/y", Cache(patterns=["a/**", "b/**"]))
+
+        assert run(bench, "find . -type f", Cache(patterns=["b/**"]))[-1] == "./b/y"
+        assert run(bench, "find . -type f; mkdir -p a; echo 3 > a/x", Cache(patterns=["a/**"]))[-1] != "./a/x"
+
+    def test_given_files_that_are_captured_too_then_they_are_cached_all_the_same(self, bench: Bench) -> None:
+        task = a_directory(
+            a_shell("a", "mkdir -p data; echo x >> data/f"), cache=Cache(patterns=["data/**"]), output_files=["data/**"]
+        )
+        bench.run(task)
+        result = bench.run(task)
+
+        uris: dict[str, str] = result.outputs["uris"]  # type: ignore[assignment]
+        assert bench.read(uris["data/f"]) == b"x\nx\n"
+
+    def test_given_loop_values_and_keys_then_entries_are_apart(self, bench: Bench) -> None:
+        cache = Cache(patterns=["f"], key="{{ inputs.k }}")
+        for value in "ab":
+            for key in "xy":
+                run(bench, f"echo {value}{key} > f", cache, values=(value,), variables={"inputs": {"k": key}})
+        bench.records.entries.clear()
+
+        seen = [
+            run(bench, "cat f", cache, values=(value,), variables={"inputs": {"k": key}})[-1]
+            for value in "ab"
+            for key in "xy"
+        ]
+
+        assert seen == ["ax", "ay", "bx", "by"]
+        assert len(objects(bench)) == 4
+
+    def test_given_an_expression_that_fails_then_the_run_goes_on_without_a_cache(self, bench: Bench) -> None:
+        run(bench, "echo x > f", Cache(patterns=["f"], key="{{ nope }}"))
+
+        (warning,) = told(bench)
+        assert warning.startswith("Cache missed: it cannot be restored. ")
+        assert "nope" in warning
+        assert objects(bench) == []
+
+
+class TestTtl:
+    CACHE = Cache(patterns=["f"], ttl="PT1H")
+
+    def test_given_an_old_entry_then_it_expired_and_is_saved_anew(self, bench: Bench, clock: Clock) -> None:
+        run(bench, "echo 1 > f", self.CACHE)
+        clock.forward(hours=1)
+        at_its_end = run(bench, "cat f", self.CACHE)[-1]
+        clock.forward(seconds=1)
+        told(bench)
+
+        later = run(bench, "ls | wc -l; echo 2 > f", self.CACHE)
+
+        assert at_its_end == "1"
+        assert later == ["0"]
+        missed, saved = told(bench)
+        assert missed == "Cache missed: the entry is 1 h 0 min old and its ttl 1 h 0 min."
+        assert saved.startswith("Cache saved")
+
+    @pytest.mark.parametrize(
+        ("age_minutes", "ttl", "hit"),
+        [(120, "PT5H", True), (10, "PT5M", False), (10, None, True), (1, "PT0S", False), (10, "{{ 'PT1H' }}", True)],
+    )
+    def test_given_an_edited_ttl_then_it_counts_for_entries_that_are_there(
+        self, bench: Bench, clock: Clock, age_minutes: int, ttl: str | None, hit: bool
+    ) -> None:
+        run(bench, "echo 1 > f", self.CACHE)
+        clock.forward(minutes=age_minutes)
+
+        assert (run(bench, "ls", Cache(patterns=["f"], ttl=ttl)) == ["f"]) is hit
+
+    @pytest.mark.parametrize(("ttl_from", "hit"), [("SAVED", False), ("LAST_USED", True)])
+    def test_given_hits_without_changes_then_the_ttl_counts_from_the_save_or_the_use(
+        self, bench: Bench, clock: Clock, ttl_from: str, hit: bool
+    ) -> None:
+        cache = Cache(patterns=["f"], ttl="PT1H", ttl_from=ttl_from)  # type: ignore[arg-type]
+        run(bench, "echo 1 > f", cache)
+        clock.forward(minutes=30)
+        run(bench, ":", cache)
+        clock.forward(minutes=35)
+
+        assert (run(bench, "ls", cache)[-1:] == ["f"]) is hit
+
+
+class TestChanges:
+    CACHE = Cache(patterns=["*.txt"])
+
+    def test_given_no_change_then_the_object_and_its_date_stay(self, bench: Bench, clock: Clock) -> None:
+        run(bench, "echo 1 > a.txt", self.CACHE)
+        before = list(bench.storage.list("/"))
+        clock.forward(minutes=1)
+
+        run(bench, ":", self.CACHE)
+
+        assert list(bench.storage.list("/")) == before
+
+    def test_given_a_change_with_an_old_date_then_it_is_seen(self, bench: Bench) -> None:
+        run(bench, "echo 1 > a.txt", self.CACHE)
+        run(bench, "echo 2 > a.txt; touch -d 1985-01-01 a.txt", self.CACHE)
+
+        assert "0 new, 1 changed, 0 deleted" in told(bench)[-1]
+        assert run(bench, "cat a.txt", self.CACHE)[-1] == "2"
+
+    def test_given_a_deleted_file_then_it_does_not_come_back(self, bench: Bench) -> None:
+        run(bench, "touch a.txt b.txt", self.CACHE)
+        run(bench, "rm a.txt", self.CACHE)
+
+        assert run(bench, "ls", self.CACHE)[-1] == "b.txt"
+
+    def test_given_all_files_deleted_then_the_entry_is_dropped(self, bench: Bench) -> None:
+        run(bench, "touch a.txt", self.CACHE)
+        told(bench)
+        run(bench, "rm a.txt", self.CACHE)
+
+        assert told(bench)[-1].startswith("Cache dropped: everything it held was deleted.")
+        assert objects(bench) == []
+
+    def test_given_injected_files_with_the_same_content_then_nothing_is_saved_again(self, bench: Bench) -> None:
+        task = a_directory(a_shell("a", ":"), cache=self.CACHE, input_files={"a.txt": "same"})
+        bench.run(task)
+        told(bench)
+
+        bench.run(task)
+
+        assert told(bench)[-1].startswith("Cache unchanged")
+
+    def test_given_nothing_that_matches_then_nothing_is_saved(self, bench: Bench) -> None:
+        run(bench, ":", self.CACHE)
+
+        assert told(bench)[-1].startswith("Cache not saved: no file matches its patterns.")
+
+    def test_given_more_bytes_than_allowed_then_nothing_is_saved(self, bench: Bench) -> None:
+        run(bench, "head -c 5000 /dev/zero > a.txt", Cache(patterns=["*.txt"], max_size=1000))
+
+        assert "The cache has 5.0 kB, more than the 1.0 kB allowed." in told(bench)
+        assert objects(bench) == []
+
+
+class TestWhenItIsSaved:
+    @pytest.mark.parametrize(
+        ("save", "line", "is_saved"),
+        [
+            ("ON_SUCCESS", "touch f", True),
+            ("ON_SUCCESS", "touch f; exit 1", False),
+            ("ALWAYS", "touch f; exit 1", True),
+            ("NEVER", "touch f", False),
+        ],
+    )
+    def test_given_an_end_then_the_property_decides(self, bench: Bench, save: str, line: str, is_saved: bool) -> None:
+        bench.run(a_directory(a_shell("a", line), cache=Cache(patterns=["f"], save=save)))  # type: ignore[arg-type]
+
+        assert bool(objects(bench)) is is_saved
+
+    @pytest.mark.parametrize("reason", ["kill", "timeout"])
+    def test_given_a_kill_or_a_timeout_then_it_is_never_saved(self, bench: Bench, reason: str) -> None:
+        control = JobControl()
+        timeout = "PT0.2S" if reason == "timeout" else None
+        if reason == "kill":
+            threading.Timer(0.2, lambda: control.stop("kill")).start()
+
+        bench.run(
+            a_directory(a_shell("a", "touch f; sleep 30"), cache=Cache(patterns=["f"], save="ALWAYS"), timeout=timeout),
+            control,
+        )
+
+        assert objects(bench) == []
+
+
+def _garbage(path: Path) -> None:
+    path.write_bytes(b"garbage")
+
+
+def _truncated(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-10])
+
+
+def _flipped(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def _emptied(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+class TestDamage:
+    @pytest.mark.parametrize("damage", [_garbage, _truncated, _flipped, _emptied])
+    def test_given_a_damaged_object_then_it_is_a_miss_and_replaced(
+        self, bench: Bench, damage: Callable[[Path], None]
+    ) -> None:
+        cache = Cache(patterns=["f*"])
+        run(bench, "echo 1 > f1; echo 2 > f2", cache)
+        (path,) = Path(bench.storage.base).rglob("*.tar.zst")
+        damage(path)
+        told(bench)
+
+        seen = run(bench, "ls | wc -l; echo 3 > f3", cache)
+
+        warning, saved = told(bench)
+        assert seen[-1] == "0"
+        assert warning.startswith("Cache missed: its entry is damaged and has been dropped. ")
+        assert saved.startswith("Cache saved")
+        assert run(bench, "ls", cache)[-1] == "f3"
+
+    def test_given_a_damaged_pointer_then_it_is_a_miss(self, bench: Bench) -> None:
+        cache = Cache(patterns=["f"])
+        run(bench, "echo 1 > f", cache)
+        (path,) = Path(bench.storage.base).rglob("current.json")
+        path.write_text("{")
+
+        assert run(bench, "ls | wc -l; touch f", cache)[-1] == "0"
+        assert run(bench, "ls", cache)[-1] == "f"
+
+    def test_given_a_deleted_object_then_it_is_a_miss(self, bench: Bench) -> None:
+        cache = Cache(patterns=["f"])
+        run(bench, "echo 1 > f", cache)
+        bench.storage.delete(objects(bench))
+
+        assert run(bench, "ls | wc -l; touch f", cache)[-1] == "0"
+        assert run(bench, "ls", cache)[-1] == "f"
+
+
+class TestWhatIsKept:
+    def test_given_modes_links_times_and_empty_folders_then_all_come_back(self, bench: Bench) -> None:
+        line = (
+            "mkdir -p d/empty d/sub; echo '#!/bin/sh' > d/run; chmod 755 d/run; echo s > d/secret; chmod 600 d/secret;"
+            "ln -s run d/link; ln -s sub d/dirlink; ln d/run d/hard; touch -d 2001-02-03T04:05:06.789 d/secret"
+        )
+        seen: list[object] = []
+
+        def look(context: RunContext) -> Outputs:
+            found: dict[str, object] = {}
+            for path in sorted((context.working_directory / "d").rglob("*")):
+                status = path.lstat()
+                found[path.name] = (
+                    stat.filemode(status.st_mode),
+                    status.st_mtime_ns,
+                    os.readlink(path) if path.is_symlink() else "",
+                    status.st_nlink,
+                )
+            seen.append(found)
+            return Outputs()
+
+        Calls.functions["look"] = look
+        cache = Cache(patterns=["d/**"])
+        bench.run(a_directory(a_shell("a", line), Calls(id="look"), cache=cache))
+        bench.run(a_directory(Calls(id="look"), cache=cache))
+
+        assert seen[0] == seen[1]
+        assert len(seen) == 2
+
+    def test_given_a_virtual_environment_then_it_works_in_the_directory_of_the_next_run(self, bench: Bench) -> None:
+        cache = Cache(patterns=["venv/**"])
+        make = (
+            f"[ -d venv ] || {sys.executable} -m venv --without-pip venv; . venv/bin/activate; command -v python; pwd"
+        )
+
+        first = run(bench, make, cache)
+        bench.records.entries.clear()
+        second = run(bench, make, cache)
+
+        assert first[-2] == f"{first[-1]}/venv/bin/python"
+        assert second[-2] == f"{second[-1]}/venv/bin/python"
+        assert first[-1] != second[-1]
+        assert "unchanged" in told(bench)[-1]
+
+    def test_given_restored_files_then_children_know_them_as_staged(self, bench: Bench) -> None:
+        seen: list[frozenset[str]] = []
+
+        def look(context: RunContext) -> Outputs:
+            seen.append(context.staged)
+            return Outputs()
+
+        Calls.functions["staged"] = look
+        run(bench, "mkdir d; touch d/f", Cache(patterns=["d/**"]))
+        bench.run(a_directory(Calls(id="staged"), cache=Cache(patterns=["d/**"]), input_files={"in": "x"}))
+
+        assert seen == [frozenset({"d/f", "in"})]
+
+    def test_given_runs_side_by_side_then_each_gets_a_whole_tree(self, bench: Bench) -> None:
+        cache = Cache(patterns=["d/**"], ttl="PT1S")
+        states: list[State] = []
+
+        def one() -> None:
+            line = (
+                "mkdir -p d; n=$(ls d | wc -l); [ $n = 0 ] || [ $n = 20 ]; for i in $(seq 20); do echo $$ > d/$i; done"
+            )
+            states.append(bench.run(a_directory(a_shell("a", line), cache=cache)).state)
+
+        threads = [threading.Thread(target=one) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+
+        assert states == [State.SUCCESS] * 8
+        assert len(Caches(bench.storage).search()) == 1

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from types import ModuleType
+
+import pytest
+
+from tercel.errors import MissingToolError
+from tercel.model.catalog import Catalog
+from tercel.model.source import check_flow
+from tests.unit.model.samples import CATALOG, Say, texts
+
+
+class TestFind:
+    def test_given_a_present_or_former_name_then_the_class_is_found(self) -> None:
+        assert CATALOG.find("io.test.Say") is Say
+        assert CATALOG.find("io.test.old.Say") is Say
+        assert (Say.plugin_type, Say.plugin_aliases) == ("io.test.Say", ("io.test.old.Say",))
+
+    def test_given_a_name_that_nothing_provides_then_there_is_none(self) -> None:
+        assert CATALOG.find("io.test.Nothing") is None
+
+    def test_given_installed_packages_then_they_are_asked_once_and_late(self) -> None:
+        asked: list[int] = []
+
+        def more() -> Mapping[str, str]:
+            asked.append(1)
+            return {"io.more.Say": "no.such.module", "io.test.Say": "no.such.module"}
+
+        catalog = Catalog({"io.test.Say": "tests.unit.model.samples"}, more)
+
+        assert catalog.find("io.test.Say") is Say
+        assert asked == []
+        assert catalog.find("io.more.Other") is None
+        assert catalog.find("io.more.Another") is None
+        assert asked == [1]
+        assert catalog.names() == ["io.more.Say", "io.test.Say"]
+
+    def test_given_a_module_that_cannot_be_imported_then_it_is_told(self) -> None:
+        catalog = Catalog({"io.broken.Say": "no.such.module"})
+
+        with pytest.raises(MissingToolError) as caught:
+            catalog.find("io.broken.Say")
+
+        assert caught.value.message == "The plugin of io.broken.Say cannot be imported: No module named 'no'."
+        assert [one.text for one in check_flow(_flow("io.broken.Say"), catalog).issues] == [
+            "Line 4, column 19 (tasks[0].type): The plugin of io.broken.Say cannot be imported: No module named 'no'. "
+            "Install what it needs, or update it."
+        ]
+
+    def test_given_a_module_that_announces_nothing_then_it_is_told(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(sys.modules, "empty_plugin", ModuleType("empty_plugin"))
+        catalog = Catalog({"io.empty.Say": "empty_plugin"})
+
+        assert [one.message for one in check_flow(_flow("io.empty.Say"), catalog).issues] == [
+            "The module empty_plugin should provide io.empty.Say and does not."
+        ]
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("io.test.say", "io.test.Say"),
+        ("io.test.Sai", "io.test.Say"),
+        ("Say", "io.test.Say"),
+        ("Nothing", None),
+        ("io.kestra.plugin.aws.s3.Say", None),
+        ("io.test.flow.Group", "io.test.Group"),
+    ],
+)
+def test_given_a_misspelt_name_then_the_nearest_is_found(name: str, near: str | None) -> None:
+    assert CATALOG.nearest(name) == near
+
+
+def test_given_the_samples_then_they_are_read() -> None:
+    assert texts(_flow("io.test.Say")) == []
+
+
+def _flow(type_name: str) -> str:
+    return f"id: a\nnamespace: b\ntasks:\n  - {{id: a, type: {type_name}, message: x}}\n"
