@@ -1,0 +1,144 @@
+"""core.http.* against a real server on loopback."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.flows import flow, sh
+from tests.homes import Home
+from tests.servers import Answer, http_server
+
+HTTP = "io.kestra.plugin.core.http"
+
+
+def request(id: str = "http", **properties: Any) -> dict[str, Any]:
+    return {"id": id, "type": f"{HTTP}.Request", **properties}
+
+
+def echo(method: str, path: str, headers: dict[str, str], body: bytes) -> Answer:
+    said = {"method": method, "path": path, "headers": headers, "body": body.decode("latin-1")}
+    return 200, {"Content-Type": "application/json"}, json.dumps(said).encode()
+
+
+class TestRequest:
+    def said(self, home: Home, **properties: Any) -> dict[str, Any]:
+        with http_server(echo) as address:
+            ran = home.run(flow(request(uri=f"{address}/x", **properties)))
+        assert ran.state == "SUCCESS", ran.logs
+        return json.loads(str(ran.run_of("http").outputs["body"]))
+
+    def test_given_a_body_then_it_is_sent_as_json(self, home: Home) -> None:
+        said = self.said(home, method="POST", body='{"a": "{{ flow.id }}"}')
+
+        assert said["body"] == '{"a": "scenario"}'
+        assert said["headers"]["content-type"] == "application/json"
+
+    def test_given_form_data_then_it_is_urlencoded(self, home: Home) -> None:
+        said = self.said(home, method="POST", formData={"a": "1 2", "b": "é"})
+
+        assert said["body"] == "a=1+2&b=%C3%A9"
+
+    def test_given_multipart_then_fields_and_files_travel(self, home: Home) -> None:
+        uri = home.put("tests/scenario/executions/x/f.txt", b"content")
+
+        said = self.said(
+            home,
+            method="POST",
+            contentType="multipart/form-data",
+            formData={"field": "value", "file": {"name": "n.txt", "content": uri}},
+        )
+
+        assert 'name="field"' in said["body"]
+        assert 'filename="n.txt"' in said["body"]
+        assert "content" in said["body"]
+
+    def test_given_headers_params_and_login_then_they_are_sent(self, home: Home) -> None:
+        said = self.said(
+            home,
+            headers={"X-A": "{{ flow.namespace }}"},
+            params={"q": "a b"},
+            options={"basicAuthUser": "me", "basicAuthPassword": "secret"},
+        )
+
+        assert said["headers"]["x-a"] == "tests"
+        assert said["path"] in {"/x?q=a%20b", "/x?q=a+b"}
+        assert said["headers"]["authorization"] == "Basic bWU6c2VjcmV0"
+
+    def test_given_a_bearer_token_then_it_is_sent_and_never_logged(self, home: Home) -> None:
+        said = self.said(home, options={"auth": {"type": "BEARER", "token": "s3cret-token"}})
+
+        assert said["headers"]["authorization"] == "Bearer s3cret-token"
+
+    def test_given_a_status_of_404_then_the_task_fails_saying_so(self, home: Home) -> None:
+        with http_server(lambda *_: (404, {}, b"not here")) as address:
+            failed = home.run(flow(request(uri=f"{address}/gone?token=abc")))
+            allowed = home.run(flow(request(uri=f"{address}/gone", allowFailed=True)))
+
+        assert failed.state == "FAILED"
+        assert f"The server answered 404 Not Found to GET {address}/gone: not here" in failed.log_of("http")
+        assert "abc" not in failed.log_of("http")
+        assert allowed.run_of("http").outputs["code"] == 404
+
+    def test_given_no_server_then_the_address_is_named(self, home: Home) -> None:
+        ran = home.run(flow(request(uri="http://127.0.0.1:9/x")))
+
+        assert ran.state == "FAILED"
+        assert "GET http://127.0.0.1:9/x failed" in ran.log_of("http")
+
+    def test_given_another_scheme_then_it_is_refused(self, home: Home) -> None:
+        ran = home.run(flow(request(uri="file:///etc/passwd")))
+
+        assert "'file:///etc/passwd' is not an http or https address." in ran.log_of("http")
+
+    def test_given_bytes_then_download_is_advised(self, home: Home) -> None:
+        with http_server(lambda *_: (200, {"Content-Type": "text/plain; charset=utf-8"}, b"\xff\xfe\x00")) as address:
+            ran = home.run(flow(request(uri=address)))
+
+        assert "is not text" in ran.log_of("http")
+        assert "core.http.Download" in ran.log_of("http")
+
+
+class TestDownload:
+    def run(self, home: Home, answer: Answer, **properties: Any) -> Any:
+        task = {"id": "http", "type": "io.kestra.plugin.fs.http.Download", **properties}
+        with http_server(lambda *_: answer) as address:
+            return home.run(
+                flow({**task, "uri": f"{address}/datasets/orders.csv"}, sh("read", "cat {{ outputs.http.uri }}"))
+            )
+
+    def test_given_a_file_then_it_is_stored_under_its_name(self, home: Home) -> None:
+        ran = self.run(home, (200, {}, b"a,b\n1,2\n"))
+
+        outputs = ran.run_of("http").outputs
+        assert (outputs["code"], outputs["length"]) == (200, 8)
+        assert str(outputs["uri"]).endswith("/orders.csv")
+        assert ran.output_lines("read") == ["a,b", "1,2"]
+        assert [metric.value for metric in ran.metrics if metric.name == "response.length"] == [8]
+
+    @pytest.mark.parametrize(
+        ("disposition", "name"),
+        [
+            ('attachment; filename="my data.csv"', "my%20data.csv"),
+            ("attachment; filename*=UTF-8''%C3%A9.csv; filename=e.csv", "%C3%A9.csv"),
+            ('attachment; filename="../../evil"', "evil"),
+        ],
+    )
+    def test_given_a_suggested_name_then_its_last_part_counts(self, home: Home, disposition: str, name: str) -> None:
+        ran = self.run(home, (200, {"Content-Disposition": disposition}, b"x"))
+
+        assert str(ran.run_of("http").outputs["uri"]).rpartition("/")[2] == name
+
+    def test_given_nothing_then_it_fails_unless_allowed(self, home: Home) -> None:
+        failed = self.run(home, (200, {}, b""))
+        warned = self.run(home, (200, {}, b""), failOnEmptyResponse=False)
+
+        assert "No response from server" in failed.log_of("http")
+        assert warned.run_of("http").state == "SUCCESS"
+
+    def test_given_a_short_body_then_it_fails(self, home: Home) -> None:
+        ran = self.run(home, (200, {"Content-Length": "100"}, b"short"))
+
+        assert ran.state == "FAILED"
