@@ -1,0 +1,66 @@
+"""`tercel flow`: check flows, and print their JSON Schema."""
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from tercel.model.source import Checked, check_flow
+from tercel.plugins import catalog
+
+
+@click.group()
+def flow() -> None:
+    """Check flows; their JSON Schema for editors."""
+
+
+@flow.command()
+@click.argument("paths", nargs=-1, required=True, metavar="FILE_OR_DIR...", type=click.Path(path_type=Path))
+def validate(paths: tuple[Path, ...]) -> None:
+    """Check flow files, and every *.yaml and *.yml below folders; tells every violation at once."""
+    is_valid = True
+    for path in _flow_files(paths):
+        checked = check_flow(path.read_text(encoding="utf-8", errors="replace"), catalog())
+        is_valid = show_checked(checked, path) and is_valid
+    sys.exit(0 if is_valid else 1)
+
+
+@flow.command()
+@click.option("--type", "type_name", help="One type's schema instead of the whole flow's.")
+def schema(type_name: str | None) -> None:
+    """Print the JSON Schema of flows: point your editor's YAML support at it."""
+    from tercel.model.schema import flow_schema, type_schema  # noqa: PLC0415  # only this command needs it
+
+    if type_name is None:
+        click.echo(json.dumps(flow_schema(catalog()), indent=2))
+        return
+    found = catalog().find(type_name)
+    if found is None:
+        raise click.UsageError(f"No plugin provides the type {type_name!r}; `tercel plugin list` shows every type.")
+    click.echo(json.dumps(type_schema(found), indent=2))
+
+
+def show_checked(checked: Checked, path: Path) -> bool:
+    """Tell what a check found: a line on standard output for a valid flow, the issues on standard error."""
+    for warning in checked.warnings:
+        click.echo(f"{click.style('⚠', fg='yellow')} {path}:{warning.line}:{warning.column} {warning.text}", err=True)
+    if checked.flow is not None and not checked.issues:
+        click.echo(f"{click.style('✓', fg='green')} {checked.flow.namespace} / {checked.flow.id}")
+        return True
+    click.echo(f"{click.style('✘', fg='red')} {path}", err=True)
+    for issue in checked.issues:
+        code = f" [{issue.code}]" if issue.code else ""
+        click.echo(f"  {issue.text}{code}", err=True)
+    return False
+
+
+def _flow_files(paths: tuple[Path, ...]) -> Iterator[Path]:
+    for path in paths:
+        if path.is_dir():
+            yield from sorted(file for file in path.rglob("*") if file.suffix in {".yaml", ".yml"} and file.is_file())
+        elif path.is_file():
+            yield path
+        else:
+            raise click.UsageError(f"There is no file or folder {str(path)!r}.")

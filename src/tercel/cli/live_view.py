@@ -1,0 +1,157 @@
+"""What `tercel run` shows while a flow runs: a line for each change and each log line.
+
+On a terminal the task runs that are under way stand below, redrawn in place; elsewhere there are plain lines only.
+"""
+
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from threading import Lock
+from typing import TextIO
+
+from tercel.model.execution import Execution, TaskRun
+from tercel.model.logs import LogEntry
+from tercel.model.state import State
+from tercel.model.task import LEVEL_RANK, LogLevel
+
+_COLOURS: Mapping[str, str] = {
+    State.SUCCESS: "32",
+    State.WARNING: "33",
+    State.FAILED: "31",
+    State.KILLED: "31",
+    State.SKIPPED: "90",
+    State.RUNNING: "34",
+    State.RETRYING: "33",
+    LogLevel.WARN: "33",
+    LogLevel.ERROR: "31",
+    LogLevel.DEBUG: "90",
+    LogLevel.TRACE: "90",
+}
+_MARKS: Mapping[str, str] = {
+    State.SUCCESS: "✓",
+    State.WARNING: "⚠",
+    State.FAILED: "✘",
+    State.KILLED: "✘",
+    State.SKIPPED: "-",
+    State.RUNNING: "▸",
+    State.RETRYING: "↻",
+}
+_TOLD = frozenset(
+    {State.RUNNING, State.RETRYING, State.SUCCESS, State.WARNING, State.FAILED, State.KILLED, State.SKIPPED}
+)
+_MOST_ACTIVE = 8
+_CONTROL = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-_])")
+
+
+class LiveView:
+    """Shows one execution; its methods are called from any thread.
+
+    Args:
+        execution_id: the execution to show; what others do is left out.
+        min_level: log lines below it are left out.
+        is_live: redraw what is under way, and use colours.
+    """
+
+    def __init__(
+        self,
+        execution_id: str,
+        *,
+        out: TextIO | None = None,
+        min_level: LogLevel = LogLevel.INFO,
+        is_live: bool | None = None,
+    ) -> None:
+        self._execution_id = execution_id
+        self._out = out or sys.stdout
+        self._min_rank = LEVEL_RANK[min_level]
+        self._is_live = self._out.isatty() if is_live is None else is_live
+        self._lock = Lock()
+        self._seen: dict[str, int] = {}
+        self._active: dict[str, str] = {}
+        self._drawn = 0
+
+    def changed(self, execution: Execution, runs: Sequence[TaskRun]) -> None:
+        """Show what a commit changed."""
+        if execution.id != self._execution_id:
+            return
+        lines: list[str] = []
+        with self._lock:
+            for run in runs:
+                lines += self._changes_of(run)
+            self._write(lines)
+
+    def logged(self, entries: Sequence[LogEntry]) -> None:
+        """Show log lines."""
+        lines: list[str] = []
+        for entry in entries:
+            if entry.execution_id == self._execution_id and LEVEL_RANK[entry.level] >= self._min_rank:
+                head = f"{entry.date:%H:%M:%S} {self._painted(f'{entry.level:<5}', entry.level)} "
+                body = entry.message.replace("\n", "\n" + " " * 15)
+                lines.append(f"{head}{entry.task_id or 'flow'}: {_printable(body)}")
+        with self._lock:
+            self._write(lines)
+
+    def close(self) -> None:
+        """Leave the lines, take the rest away."""
+        with self._lock:
+            self._active.clear()
+            self._write([])
+
+    def _changes_of(self, run: TaskRun) -> list[str]:
+        lines: list[str] = []
+        name = run.task_id if run.value is None else f"{run.task_id} [{run.value}]"
+        seen = self._seen.get(run.id, 0)
+        if len(run.history) < seen:
+            seen = 0
+        for change in run.history[seen:]:
+            if change.state in _TOLD:
+                took = f" in {duration_text(change.date - run.history[0].date)}" if change.state.is_terminal else ""
+                mark = self._painted(f"{_MARKS[change.state]} {name} {change.state}", change.state)
+                lines.append(f"{change.date:%H:%M:%S} {mark}{took}")
+        self._seen[run.id] = len(run.history)
+        if run.state.is_terminal:
+            self._active.pop(run.id, None)
+        elif run.state is not State.CREATED:
+            self._active[run.id] = self._painted(f"{_MARKS.get(run.state, '·')} {name} {run.state}", run.state)
+        return lines
+
+    def _write(self, lines: Sequence[str]) -> None:
+        if not self._is_live:
+            if lines:
+                self._out.write("\n".join(lines) + "\n")
+                self._out.flush()
+            return
+        erase = f"\x1b[{self._drawn}A\x1b[J" if self._drawn else ""
+        active = list(self._active.values())
+        more = [f"… and {len(active) - _MOST_ACTIVE} more"] if len(active) > _MOST_ACTIVE else []
+        below = active[:_MOST_ACTIVE] + more
+        self._drawn = len(below)
+        self._out.write(erase + "".join(f"{line}\n" for line in (*lines, *below)))
+        self._out.flush()
+
+    def _painted(self, text: str, key: str) -> str:
+        colour = _COLOURS.get(key)
+        return f"\x1b[{colour}m{text}\x1b[0m" if self._is_live and colour else text
+
+
+def duration_text(duration: timedelta) -> str:
+    """A duration in the two largest units that matter.
+
+    Example:
+        >>> duration_text(timedelta(milliseconds=12)), duration_text(timedelta(seconds=125))
+        ('0.012 s', '2 min 5 s')
+    """
+    seconds = duration.total_seconds()
+    if seconds < 1:
+        return f"{seconds:.3f} s"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def _printable(text: str) -> str:
+    """Without the control sequences by which a script could draw over the view; tabs and line breaks stay."""
+    if text.isprintable():
+        return text
+    return "".join(char if char >= " " or char in "\n\t" else "�" for char in _CONTROL.sub("", text))

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+from datetime import timedelta
+from io import StringIO
+
+import pytest
+
+from tercel.cli.live_view import LiveView, duration_text
+from tercel.model import LogEntry, LogLevel
+from tests.builders import NOON, a_task_run, an_execution
+
+
+def an_entry(message: str, level: str = "INFO", execution_id: str = "execution") -> LogEntry:
+    return LogEntry(execution_id=execution_id, date=NOON, level=LogLevel(level), message=message, task_id="say")
+
+
+@pytest.fixture
+def out() -> StringIO:
+    return StringIO()
+
+
+class TestPlainLines:
+    def test_given_changes_then_each_is_told_once(self, out: StringIO) -> None:
+        view = LiveView("execution", out=out)
+        created = a_task_run("say", "CREATED")
+        running = a_task_run("say", "CREATED", "RUNNING")
+        done = a_task_run("say", "CREATED", "RUNNING", "SUCCESS", value="a")
+
+        view.changed(an_execution("RUNNING"), [created])
+        view.changed(an_execution("RUNNING"), [running])
+        view.changed(an_execution("RUNNING"), [running])
+        view.changed(an_execution("RUNNING"), [done])
+
+        assert out.getvalue() == "12:00:01 ▸ say RUNNING\n12:00:02 ✓ say [a] SUCCESS in 2.0 s\n"
+
+    def test_given_another_execution_then_nothing_is_shown(self, out: StringIO) -> None:
+        view = LiveView("execution", out=out)
+
+        view.changed(an_execution("RUNNING", id="other"), [a_task_run("say", "CREATED", "RUNNING")])
+        view.logged([an_entry("x", execution_id="other")])
+
+        assert out.getvalue() == ""
+
+    def test_given_log_lines_then_those_below_the_level_are_left_out(self, out: StringIO) -> None:
+        view = LiveView("execution", out=out)
+
+        view.logged([an_entry("quiet", "DEBUG"), an_entry("first\nsecond", "WARN")])
+
+        assert out.getvalue() == "12:00:00 WARN  say: first\n               second\n"
+
+    def test_given_control_sequences_then_they_do_not_reach_the_terminal(self, out: StringIO) -> None:
+        LiveView("execution", out=out).logged(
+            [an_entry("\x1b[31mred\x1b[0m \x1b[2Jgone \x1b]0;title\x07 bell\x07\ttab")]
+        )
+
+        assert out.getvalue() == "12:00:00 INFO  say: red gone  bell�\ttab\n"
+
+
+class TestOnATerminal:
+    def test_given_a_running_task_then_it_stands_below_and_is_redrawn(self, out: StringIO) -> None:
+        view = LiveView("execution", out=out, is_live=True)
+
+        view.changed(an_execution("RUNNING"), [a_task_run("say", "CREATED", "RUNNING")])
+        view.logged([an_entry("hi")])
+        view.changed(an_execution("RUNNING"), [a_task_run("say", "CREATED", "RUNNING", "SUCCESS")])
+        view.close()
+
+        running = "\x1b[34m▸ say RUNNING\x1b[0m\n"
+        assert out.getvalue() == (
+            f"12:00:01 {running}{running}"
+            f"\x1b[1A\x1b[J12:00:00 INFO  say: hi\n{running}"
+            "\x1b[1A\x1b[J12:00:02 \x1b[32m✓ say SUCCESS\x1b[0m in 2.0 s\n"
+        )
+
+
+@pytest.mark.parametrize(
+    ("duration", "text"),
+    [
+        (timedelta(milliseconds=7), "0.007 s"),
+        (timedelta(seconds=59.94), "59.9 s"),
+        (timedelta(minutes=61), "1 h 1 min"),
+        (timedelta(seconds=125), "2 min 5 s"),
+    ],
+)
+def test_duration_text(duration: timedelta, text: str) -> None:
+    assert duration_text(duration) == text
