@@ -1,0 +1,1 @@
+"""Flowable tasks: pure, like the machine that asks them."""
