@@ -1,0 +1,365 @@
+"""LiveExecution: an execution with its task runs in memory, and what the machine counts so that no step looks at all.
+
+Everything here follows from the rows; `from_rows` makes it again after a failed commit or a restart. Rows are frozen
+and replaced; the aggregate around them is the caller's own and changes in place.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import cast
+
+from tercel.errors import InvariantError
+from tercel.machine.flowable import Decision, Lanes
+from tercel.machine.index import ERRORS, FINALLY, FlowIndex, Place
+from tercel.model.execution import Execution, TaskRun
+from tercel.model.state import TERMINAL, State
+
+_STOPPED = (State.FAILED, State.KILLED)
+_SHOWN: dict[State, object] = {state: {"state": state.value} for state in State}
+"""What `tasks` holds for a state; shared, since nothing changes it."""
+
+
+class Scope:
+    """The inside of an open flowable, of a WorkingDirectory whose job is over, or of the execution itself.
+
+    Attributes:
+        run_id: the flowable's task run; None for the execution.
+        open: task runs directly inside that have not ended.
+        ready: branch, lane and position of the tasks to start next.
+        next_lane: the first lane of the main branch that was never opened.
+        active: lanes of the main branch that are open.
+        is_killing: nothing starts any more; it ends KILLED.
+        is_timed_out: its main branch is being ended, then it fails.
+        job_state: how the job of a WorkingDirectory ended; None for all others.
+    """
+
+    __slots__ = (
+        "_main_failed",
+        "_main_killed",
+        "_main_warned",
+        "active",
+        "errors_started",
+        "finally_failed",
+        "finally_killed",
+        "finally_started",
+        "is_killing",
+        "is_timed_out",
+        "job_state",
+        "lanes",
+        "main",
+        "next_lane",
+        "open",
+        "parent",
+        "place",
+        "ready",
+        "run_id",
+    )
+
+    def __init__(
+        self,
+        parent: "Scope | None",
+        place: Place | None,
+        run_id: str | None,
+        main: tuple[Place, ...],
+        lanes: Lanes,
+    ) -> None:
+        self.parent = parent
+        self.place = place
+        self.run_id = run_id
+        self.main = main
+        self.lanes = lanes
+        self.job_state: State | None = None
+        self.open: dict[str, None] = {}
+        self.ready: list[tuple[str, int, int]] = []
+        self.next_lane = 0
+        self.active = 0
+        self.errors_started = False
+        self.finally_started = False
+        self.is_killing = False
+        self.is_timed_out = False
+        self._main_failed = False
+        self._main_killed = False
+        self._main_warned = False
+        self.finally_failed = False
+        self.finally_killed = False
+
+    @property
+    def is_stopped(self) -> bool:
+        """True where nothing new of the main branch starts."""
+        return self._main_failed or self._main_killed or self.is_timed_out
+
+    @property
+    def lane_count(self) -> int:
+        """How many lanes the main branch has."""
+        values = self.lanes.values
+        tasks = len(self.main)
+        return (0 if not tasks else 1 if values is None else len(values)) * (tasks if self.lanes.side_by_side else 1)
+
+    def outcome(self) -> State:
+        """The state that follows from the main branch alone."""
+        if self.job_state is not None:
+            return self.job_state
+        if self.is_timed_out:
+            return State.FAILED
+        if self._main_killed:
+            return State.KILLED
+        if self._main_failed:
+            return State.FAILED
+        return State.WARNING if self._main_warned else State.SUCCESS
+
+    def first_of(self, lane: int) -> int:
+        """Position of a lane's first task."""
+        return lane % len(self.main) if self.lanes.side_by_side else 0
+
+    def value_of(self, lane: int) -> tuple[str | None, int | None]:
+        """Loop value and iteration of a lane; None twice outside loops."""
+        values = self.lanes.values
+        if values is None:
+            return None, None
+        iteration = lane // len(self.main) if self.lanes.side_by_side else lane
+        return values[iteration], iteration
+
+    def lane_of(self, place: Place, run: TaskRun) -> int:
+        """The lane of the main branch that a task run belongs to."""
+        iteration = run.iteration or 0
+        return iteration * len(self.main) + place.position if self.lanes.side_by_side else iteration
+
+    def ended(self, place: Place, run: TaskRun, siblings: tuple[Place, ...]) -> None:
+        """Take note that *run*, one of this scope's, ended; *siblings* is its branch."""
+        self.open.pop(run.id, None)
+        state = run.state
+        is_last = self.is_killing or state in _STOPPED or place.position + 1 >= len(siblings)
+        if place.branch == ERRORS:
+            if not is_last:
+                self.ready.append((ERRORS, 0, place.position + 1))
+        elif place.branch == FINALLY:
+            self.finally_failed |= state is State.FAILED
+            self.finally_killed |= state is State.KILLED
+            if not is_last:
+                self.ready.append((FINALLY, 0, place.position + 1))
+        else:
+            self._main_failed |= state is State.FAILED
+            self._main_killed |= state is State.KILLED
+            self._main_warned |= state is State.WARNING
+            if is_last or self.lanes.side_by_side:
+                self.active -= 1
+            else:
+                self.ready.append((place.branch, self.lane_of(place, run), place.position + 1))
+
+
+class LiveExecution:
+    """An execution in memory. Make it by `LiveExecution(execution)` or `from_rows`; only `advance` changes it.
+
+    A change that could not be committed leaves it ahead of the store: throw it away and read the rows again.
+
+    Attributes:
+        runs: every task run by id, in the order in which they were made.
+        outputs: what expressions see as `outputs`; grows in place, so that a job may hold it.
+        states: what expressions see as `tasks`.
+        scopes: the open flowables by the id of their task run; None is the execution.
+        directory_runs: ids of the children of each WorkingDirectory that its worker reported.
+        jobs: ids of leaf task runs that wait for a worker, are with one, or wait for their next attempt.
+        waiting: those of them that do nothing but wait for their next attempt.
+    """
+
+    __slots__ = (
+        "_shown",
+        "directory_runs",
+        "execution",
+        "jobs",
+        "known",
+        "outputs",
+        "runs",
+        "scopes",
+        "states",
+        "waiting",
+    )
+
+    def __init__(self, execution: Execution) -> None:
+        self.execution = execution
+        self.runs: dict[str, TaskRun] = {}
+        self.outputs: dict[str, object] = {}
+        self.states: dict[str, object] = {}
+        self.scopes: dict[str | None, Scope] = {}
+        self.directory_runs: dict[str, dict[str, None]] = {}
+        self.jobs: set[str] = set()
+        self.waiting: set[str] = set()
+        self._shown: dict[tuple[str, str | None], str] = {}
+        self.known: tuple[Execution, Mapping[str, object]] | None = None
+
+    @classmethod
+    def from_rows(cls, flow: FlowIndex, execution: Execution, runs: Iterable[TaskRun]) -> "LiveExecution":
+        """Make the aggregate from stored rows, *runs* in any order; linear in their number.
+
+        Raises:
+            InvariantError: rows that do not belong together.
+        """
+        live = cls(execution)
+        live.runs = {run.id: run for run in sorted(runs, key=_made_at)}
+        _Restore(live, flow).run()
+        return live
+
+    def path_of(self, run: TaskRun) -> tuple[str, ...]:
+        """Loop values of a task run's ancestors and its own, outermost first."""
+        path = () if run.value is None else (run.value,)
+        parent_id = run.parent_id
+        while parent_id is not None:
+            parent = self.runs[parent_id]
+            if parent.value is not None:
+                path = (parent.value, *path)
+            parent_id = parent.parent_id
+        return path
+
+    def put(self, run: TaskRun) -> None:
+        """Keep a row, new or changed."""
+        self.runs[run.id] = run
+        state = run.state
+        if run.parent_id is None or self._is_shown(run):
+            if run.value is None:
+                self.states[run.task_id] = _SHOWN[state]
+            else:
+                cast("dict[str, object]", self.states.setdefault(run.task_id, {}))[run.value] = _SHOWN[state]
+        if run.outputs or state in TERMINAL:
+            path = self.path_of(run)
+            self._branch(run.task_id, path)[path[-1] if path else run.task_id] = run.outputs
+
+    def drop(self, run_id: str) -> None:
+        """Forget a task run and its outputs."""
+        run = self.runs[run_id]
+        path = self.path_of(run)
+        for length in range(len(path), -1, -1):
+            branch = self._branch(run.task_id, path[:length])
+            branch.pop(path[length - 1] if length else run.task_id, None)
+            if branch:
+                break
+        if self._shown.get((run.task_id, run.value)) in (None, run_id):
+            self.states.pop(run.task_id, None)
+            self._shown.pop((run.task_id, run.value), None)
+        del self.runs[run_id]
+
+    def _is_shown(self, run: TaskRun) -> bool:
+        """True unless `tasks` shows another run of the same task and value: of several rounds, the one made last."""
+        parent = self.runs[run.parent_id or ""]
+        if parent.value is None and parent.parent_id is None:
+            return True
+        key = (run.task_id, run.value)
+        shown = self.runs.get(self._shown.get(key, ""))
+        if shown is not None and (shown.history[0].date, shown.id) > (run.history[0].date, run.id):
+            return False
+        self._shown[key] = run.id
+        return True
+
+    def _branch(self, task_id: str, path: tuple[str, ...]) -> dict[str, object]:
+        at = self.outputs
+        if not path:
+            return at
+        for key in (task_id, *path[:-1]):
+            below = at.get(key)
+            if not isinstance(below, dict):
+                below = at[key] = {}
+            at = cast("dict[str, object]", below)
+        return at
+
+
+def _made_at(run: TaskRun) -> tuple[float, int]:
+    return run.history[0].date.timestamp(), run.iteration or 0
+
+
+class _Restore:
+    """Builds the counts of a LiveExecution from its rows."""
+
+    def __init__(self, live: LiveExecution, flow: FlowIndex) -> None:
+        self._live = live
+        self._flow = flow
+
+    def run(self) -> None:
+        live = self._live
+        for run in list(live.runs.values()):
+            live.put(run)
+        if live.execution.state in TERMINAL or live.execution.state is State.CREATED:
+            return
+        self._restore_top()
+        inside: dict[str | None, list[TaskRun]] = {}
+        for run in live.runs.values():
+            inside.setdefault(run.parent_id, []).append(run)
+        pending: list[str | None] = [None]
+        while pending:
+            scope = live.scopes[pending.pop()]
+            for run in inside.get(scope.run_id, ()):
+                place = self._place(run)
+                if place.is_run_by_worker:
+                    continue
+                is_open = run.state not in TERMINAL
+                self._count(scope, place, run, is_open)
+                if is_open and self._restore_scope(scope, place, run, inside.get(run.id, [])):
+                    pending.append(run.id)
+            scope.ready.clear()
+
+    def _place(self, run: TaskRun) -> Place:
+        try:
+            return self._flow.places[run.task_id]
+        except KeyError:
+            raise InvariantError(f"The flow has no task {run.task_id!r}, yet the task run {run.id} is of it.") from None
+
+    def _restore_top(self) -> None:
+        live = self._live
+        top = top_scope(self._flow)
+        top.is_killing = live.execution.state is State.KILLING
+        live.scopes[None] = top
+
+    def _restore_scope(self, parent: Scope, place: Place, run: TaskRun, inside: list[TaskRun]) -> bool:
+        live = self._live
+        if place.flowable is not None:
+            decision = Decision(outputs=run.outputs, plan=run.plan)
+            scope = flowable_scope(self._flow, parent, place, run, decision)
+            scope.is_timed_out = bool(run.message)
+        else:
+            children = [child for child in inside if self._place(child).is_run_by_worker]
+            if place.is_directory:
+                live.directory_runs[run.id] = dict.fromkeys(child.id for child in children)
+            if len(children) == len(inside):
+                live.jobs.add(run.id)
+                if run.state is State.RETRYING or any(child.state is State.RETRYING for child in children):
+                    live.waiting.add(run.id)
+                return False
+            scope = directory_scope(parent, place, run)
+        scope.is_killing = run.state is State.KILLING
+        live.scopes[run.id] = scope
+        return True
+
+    def _count(self, scope: Scope, place: Place, run: TaskRun, is_open: bool) -> None:
+        if place.branch == ERRORS:
+            scope.errors_started = True
+        elif place.branch == FINALLY:
+            scope.finally_started = True
+        else:
+            lane = scope.lane_of(place, run)
+            if lane >= scope.next_lane:
+                scope.next_lane = lane + 1
+            if is_open:
+                scope.active += 1
+        if is_open:
+            scope.open[run.id] = None
+        else:
+            active = scope.active
+            scope.ended(place, run, self._flow.branch(scope.place, place.branch))
+            scope.active = active
+
+
+def top_scope(flow: FlowIndex) -> Scope:
+    """The scope of the execution itself."""
+    return Scope(None, None, None, flow.branches["tasks"], Lanes())
+
+
+def flowable_scope(flow: FlowIndex, parent: Scope, place: Place, run: TaskRun, decision: Decision) -> Scope:
+    """The scope of a flowable that starts, or had started, with *decision*."""
+    if place.flowable is None:
+        raise InvariantError(f"The task {place.task.id!r} has no branches.")
+    lanes = place.flowable.lanes(decision)
+    return Scope(parent, place, run.id, flow.branch(place, lanes.branch), lanes)
+
+
+def directory_scope(parent: Scope, place: Place, run: TaskRun) -> Scope:
+    """The scope of a WorkingDirectory whose job is over: only `errors` and `finally` are left."""
+    scope = Scope(parent, place, run.id, (), Lanes(branch=None))
+    scope.job_state = run.attempts[-1].state
+    return scope

@@ -1,0 +1,352 @@
+"""How an execution moves on: what starts next, where a failure goes, what ends when, what a kill does.
+
+A scope (live.py) is the inside of the execution, of an open flowable, or of a WorkingDirectory whose job is over.
+`_pump` starts in a scope all that can start and ends it when nothing is left; `_climb` does so from the inside out.
+Each looks only at the scope's own counts.
+"""
+
+from datetime import datetime
+
+from msgspec.structs import replace
+
+from tercel.errors import InvariantError, UserError
+from tercel.machine.index import ERRORS, FINALLY, Place
+from tercel.machine.limits import failed_attempts, next_attempt_at
+from tercel.machine.live import Scope, directory_scope, flowable_scope
+from tercel.machine.messages import CancelTask, EndExecution, RunTask
+from tercel.machine.step import Step, between, grown
+from tercel.model.execution import Attempt, TaskRun, task_run_id
+from tercel.model.jobs import WorkerResult
+from tercel.model.state import TERMINAL, State, StateChange
+from tercel.model.task import LogLevel
+
+
+class Moves(Step):
+    """A step that knows what follows from what."""
+
+    __slots__ = ()
+
+    # Moving on
+
+    def _climb(self, scope: Scope | None) -> None:
+        """Move a scope on, and for as long as one ends the one around it."""
+        while scope is not None and self._pump(scope):
+            scope = scope.parent
+
+    def _pump(self, scope: Scope) -> bool:
+        """Start in a scope all that can start; True if the scope ended."""
+        while not scope.is_killing:
+            if self._start_next(scope):
+                continue
+            if scope.open:
+                return False
+            if scope.finally_started or scope.outcome() is State.KILLED or not self._begin(scope, FINALLY):
+                self._end_scope(scope)
+                return True
+        if scope.open:
+            return False
+        self._end_scope(scope)
+        return True
+
+    def _start_next(self, scope: Scope) -> bool:
+        """Start one task run of a scope, or open one of its branches; False when nothing can start now."""
+        if scope.ready:
+            branch, lane, position = scope.ready.pop()
+            if branch in (ERRORS, FINALLY):
+                self._start(scope, self._flow.branch(scope.place, branch)[position], None, None)
+            elif scope.is_stopped:
+                scope.active -= 1
+            else:
+                self._start(scope, scope.main[position], *scope.value_of(lane))
+            return True
+        if not scope.is_stopped and scope.next_lane < scope.lane_count:
+            limit = scope.lanes.limit
+            if limit == 0 or scope.active < limit:
+                lane = scope.next_lane
+                scope.next_lane += 1
+                scope.active += 1
+                self._start(scope, scope.main[scope.first_of(lane)], *scope.value_of(lane))
+                return True
+        # Error tasks do not wait for siblings of the failed task, except where those are being ended by a timeout.
+        wants_errors = not scope.errors_started and scope.outcome() is State.FAILED
+        if wants_errors and not (scope.is_timed_out and scope.open):
+            scope.errors_started = True
+            return self._begin(scope, ERRORS)
+        return False
+
+    def _begin(self, scope: Scope, branch: str) -> bool:
+        """Open `errors` or `finally`; False when there is nothing in it."""
+        if branch == FINALLY:
+            scope.finally_started = True
+        if not self._flow.branch(scope.place, branch):
+            return False
+        scope.ready.append((branch, 0, 0))
+        return True
+
+    def _start(self, scope: Scope, place: Place, value: str | None, iteration: int | None) -> None:
+        live = self._live
+        task = place.task
+        run_id = task_run_id(live.execution.id, scope.run_id, task.id, value, iteration)
+        if run_id in live.runs:
+            raise InvariantError(
+                f"The task {task.id!r} started twice at the same place of execution {live.execution.id}."
+            )
+        run = TaskRun(
+            id=run_id,
+            execution_id=live.execution.id,
+            task_id=task.id,
+            parent_id=scope.run_id,
+            value=value,
+            iteration=iteration,
+            history=(StateChange(State.CREATED, self._now),),
+        )
+        scope.open[run_id] = None
+        live.runs[run_id] = run
+        self._changed[run_id] = None
+        if task.run_if is not None and not self._may_run(scope, place, run, task.run_if):
+            return
+        if place.is_leaf:
+            self._dispatch(place, run)
+        else:
+            self._enter(scope, place, run)
+
+    def _may_run(self, scope: Scope, place: Place, run: TaskRun, condition: str) -> bool:
+        from tercel.expression import is_truthy_text  # noqa: PLC0415  # only flows with a condition pay for it
+
+        try:
+            if is_truthy_text(self._render(condition, run)):
+                return True
+            self._end_run(scope, place, run, State.SKIPPED)
+        except UserError as error:
+            message = f"The `runIf` of task {place.task.id!r} cannot be rendered: {error}"
+            self._log(LogLevel.ERROR, message, run)
+            self._end_run(scope, place, run, State.FAILED, message)
+        return False
+
+    def _dispatch(self, place: Place, run: TaskRun) -> None:
+        """Send a leaf to a worker, under a new fence."""
+        live = self._live
+        if place.is_directory:
+            self._forget_children(run)
+        history = run.history
+        if run.state is not State.CREATED:
+            history = grown(history, StateChange(State.CREATED, max(self._now, history[-1].date)))
+        run = self._keep(replace(run, history=history, fence=run.fence + 1, due=None, worker=None, message=""))
+        live.jobs.add(run.id)
+        live.waiting.discard(run.id)
+        group = place.task.worker_group
+        self._commands.append(
+            RunTask(run_id=run.id, fence=run.fence, task=place.task, group="" if group is None else group.key)
+        )
+
+    def _forget_children(self, run: TaskRun) -> None:
+        """Remove what an earlier job of a WorkingDirectory reported: the next one starts from the beginning."""
+        live = self._live
+        for child_id in live.directory_runs.pop(run.id, ()):
+            live.drop(child_id)
+            self._changed.pop(child_id, None)
+            self._removed.append(child_id)
+
+    def _enter(self, around: Scope, place: Place, run: TaskRun) -> None:
+        """Open a flowable and start what is first inside."""
+        flowable = place.flowable
+        if flowable is None:
+            raise InvariantError(f"The task {place.task.id!r} is no flowable.")
+        live = self._live
+        try:
+            decision = flowable.decide(lambda text: self._render(text, run))
+            limit = self._timeout(place, run)
+        except UserError as error:
+            self._log(LogLevel.ERROR, str(error), run)
+            self._end_run(around, place, run, State.FAILED, str(error))
+            return
+        run = replace(
+            run,
+            history=grown(run.history, StateChange(State.RUNNING, self._now)),
+            outputs=decision.outputs,
+            plan=decision.plan,
+            fence=1,
+            due=None if limit is None else self._now + limit,
+        )
+        self._keep(run)
+        scope = flowable_scope(self._flow, around, place, run, decision)
+        live.scopes[run.id] = scope
+        self._pump(scope)
+
+    # Ends
+
+    def _end_attempt(self, place: Place, run: TaskRun, result: WorkerResult) -> None:
+        """Write down how a job ended, and decide: again, the branches of a WorkingDirectory, or the end."""
+        run = self._attempted(run, result)
+        if place.is_directory:
+            self._close_children(run, result)
+        state = result.state
+        if state is State.FAILED and result.retryable and run.state is not State.KILLING:
+            at = self._retry_at(place, run)
+            if at is not None:
+                change = StateChange(State.RETRYING, max(self._now, run.history[-1].date))
+                self._keep(
+                    replace(run, history=grown(run.history, change), due=at, worker=None, message=result.message)
+                )
+                self._live.waiting.add(run.id)
+                return
+        run = replace(run, outputs=result.outputs, message=result.message, due=None, worker=None)
+        around = self._scope_around(run)
+        if place.is_directory and run.state is not State.KILLING and self._has_branches(place, state):
+            self._keep(run)
+            self._live.scopes[run.id] = directory_scope(around, place, run)
+            self._leave_worker(run)
+            self._pump(self._live.scopes[run.id])
+        else:
+            self._end_run(around, place, run, state, result.message, ended_at=result.ended_at)
+
+    def _attempted(self, run: TaskRun, result: WorkerResult) -> TaskRun:
+        """*run* with its attempt ended as *result* says; a job whose start was never reported has one now."""
+        end = StateChange(result.state, between(run.history[-1].date, result.ended_at, self._now))
+        last = run.attempts[-1] if run.attempts else None
+        if last is not None and last.state not in TERMINAL:
+            return replace(run, attempts=(*run.attempts[:-1], replace(last, history=(*last.history, end))))
+        if result.state in (State.KILLED, State.SKIPPED, State.CANCELLED):
+            return run
+        begun = StateChange(State.RUNNING, between(run.history[-1].date, result.started_at, end.date))
+        history = run.history if run.state is State.KILLING else grown(run.history, begun)
+        return replace(run, history=history, attempts=(*run.attempts, Attempt((begun, end), run.worker)))
+
+    def _close_children(self, run: TaskRun, result: WorkerResult) -> None:
+        """End the rows of children that the worker left open: their job is over."""
+        live = self._live
+        for child_id in live.directory_runs.get(run.id, ()):
+            child = live.runs[child_id]
+            if child.state in TERMINAL:
+                continue
+            end = StateChange(State.KILLED, max(self._now, child.history[-1].date))
+            attempts = child.attempts
+            if attempts and attempts[-1].state not in TERMINAL:
+                attempts = (*attempts[:-1], replace(attempts[-1], history=(*attempts[-1].history, end)))
+            closed = replace(
+                child, history=grown(child.history, end), attempts=attempts, due=None, message=result.message
+            )
+            live.put(closed)
+            self._changed[child_id] = None
+
+    def _retry_at(self, place: Place, run: TaskRun) -> datetime | None:
+        retry = place.retry
+        if retry is None:
+            return None
+        if retry.behavior == "CREATE_NEW_EXECUTION":
+            message = "`retry.behavior: CREATE_NEW_EXECUTION` is not supported yet; the task is not tried again."
+            self._log(LogLevel.WARN, message, run)
+            return None
+        return next_attempt_at(retry, run.attempts, self._now, run.id)
+
+    def _has_branches(self, place: Place, state: State) -> bool:
+        if state is State.KILLED:
+            return False
+        has_errors = state is State.FAILED and self._flow.branch(place, ERRORS)
+        return bool(has_errors or self._flow.branch(place, FINALLY))
+
+    def _end_scope(self, scope: Scope) -> None:
+        """All inside a scope ended: its task run, or the execution, ends too."""
+        state = State.KILLED if scope.is_killing else scope.outcome()
+        if state is not State.KILLED:
+            state = State.KILLED if scope.finally_killed else State.FAILED if scope.finally_failed else state
+        if scope.run_id is None or scope.place is None or scope.parent is None:
+            self._end_execution(state)
+            return
+        run = self._live.runs[scope.run_id]
+        if scope.place.flowable is not None and not scope.is_killing:
+            state = scope.place.flowable.resolve(state)
+        del self._live.scopes[scope.run_id]
+        self._end_run(scope.parent, scope.place, run, state, run.message)
+
+    def _end_run(
+        self,
+        around: Scope,
+        place: Place,
+        run: TaskRun,
+        state: State,
+        message: str = "",
+        *,
+        ended_at: datetime | None = None,
+    ) -> None:
+        """Bring a task run to its final state, allowances included, and tell the scope around it."""
+        last = run.history[-1].date
+        at = self._now if ended_at is None else between(last, ended_at, self._now)
+        end = StateChange(_allowed(place, run, state), max(at, last))
+        run = self._keep(replace(run, history=grown(run.history, end), due=None, worker=None, message=message))
+        self._leave_worker(run)
+        around.ended(place, run, self._flow.branch(around.place, place.branch))
+
+    def _scope_around(self, run: TaskRun) -> Scope:
+        return self._live.scopes[run.parent_id]
+
+    def _leave_worker(self, run: TaskRun) -> None:
+        self._live.jobs.discard(run.id)
+        self._live.waiting.discard(run.id)
+
+    def _end_execution(self, state: State) -> None:
+        live = self._live
+        message = ""
+        if self._flow.flow.outputs and live.scopes:
+            try:
+                live.execution = replace(live.execution, outputs=self._flow_outputs())
+            except UserError as error:
+                message = f"The outputs of the flow cannot be rendered: {error}"
+                self._log(LogLevel.ERROR, message)
+                state = state if state is State.KILLED else State.FAILED
+        if message:
+            live.execution = replace(live.execution, message=message)
+        live.scopes.clear()
+        if live.execution.state is State.RETRYING:
+            self._move_execution(State.RUNNING)
+        self._move_execution(state)
+        self._commands.append(EndExecution(state=state))
+
+    # Kill
+
+    def _kill(self, scope: Scope, *, only_main: bool = False) -> None:
+        """End what is open in a scope: jobs are cancelled, what only waits ends at once."""
+        live = self._live
+        scope.is_killing |= not only_main
+        for run_id in list(scope.open):
+            run = live.runs[run_id]
+            place = self._flow.places[run.task_id]
+            if only_main and place.branch in (ERRORS, FINALLY):
+                continue
+            inner = live.scopes.get(run_id)
+            if inner is None and run.state is State.RETRYING:
+                self._end_run(scope, place, run, State.KILLED, run.message)
+            elif run.state is not State.KILLING:
+                change = StateChange(State.KILLING, max(self._now, run.history[-1].date))
+                self._keep(replace(run, history=grown(run.history, change), due=None))
+                if inner is None:
+                    self._commands.append(CancelTask(run_id=run.id, fence=run.fence))
+                else:
+                    self._kill(inner)
+                    self._pump(inner)
+
+    def _time_out(self, scope: Scope, run: TaskRun) -> None:
+        """The time of a flowable's main branch has passed: end what is open of it, then fail."""
+        places = self._flow.places
+        open_tasks = (places[self._live.runs[run_id].task_id] for run_id in scope.open)
+        if all(place.branch in (ERRORS, FINALLY) for place in open_tasks):
+            self._keep(replace(run, due=None))
+            return
+        message = "The tasks inside did not end within the timeout."
+        self._log(LogLevel.ERROR, message, run)
+        self._keep(replace(run, due=None, message=message))
+        scope.is_timed_out = True
+        self._kill(scope, only_main=True)
+
+
+def _allowed(place: Place, run: TaskRun, state: State) -> State:
+    """The final state once `warningOnRetry`, `allowFailure` and `allowWarning` had their say."""
+    task = place.task
+    retry = place.retry
+    if state is State.SUCCESS and retry is not None and retry.warning_on_retry and failed_attempts(run.attempts):
+        state = State.WARNING
+    if state is State.FAILED and task.allow_failure:
+        state = State.WARNING
+    if state is State.WARNING and task.allow_warning:
+        state = State.SUCCESS
+    return state

@@ -1,0 +1,293 @@
+"""What the end of an execution has to look like, reckoned from what was accepted: written apart from the machine.
+
+Reads specs and rows from the outside in. The only things it takes from the rows are which task runs there are, when
+flowables ended, and the states of leaves, which it checks against the referee's books first.
+"""
+
+import json
+from datetime import datetime
+
+from tercel.model.execution import Execution, TaskRun
+from tercel.model.state import State
+from tests.simulation.flows import Spec
+from tests.simulation.referee import ENDED, Referee, demand
+
+Lane = list[tuple[Spec, str | None, int | None]]
+"""Tasks that run one after the other, each with its loop value and iteration."""
+
+BAD = (State.FAILED, State.KILLED)
+FALSE = ("false",)
+INPUTS = {"yes": "1", "list": '["p", "q"]'}
+
+
+class Oracle:
+    """Checks one ended execution."""
+
+    def __init__(self, spec: Spec, referee: Referee, execution: Execution, runs: dict[str, TaskRun]) -> None:
+        self.spec = spec
+        self.referee = referee
+        self.execution = execution
+        self.runs = runs
+        self.seen: set[str] = set()
+        self.inside: dict[tuple[str | None, str, int | None], TaskRun] = {}
+        for run in runs.values():
+            key = (run.parent_id, run.task_id, run.iteration)
+            demand(key not in self.inside, f"Two task runs stand at the same place: {key}.")
+            self.inside[key] = run
+
+    def check(self) -> None:
+        """Raise a ViolationError where the end is not what it has to be."""
+        demand(self.execution.state in ENDED, "The execution did not end.")
+        demand(self.referee.ended is self.execution.state, "The end was told otherwise than written.")
+        if not self.referee.created:
+            demand(self.execution.state is State.KILLED and not self.runs, "It was killed before it began.")
+            return
+        kill_at = self.referee.kill_at
+        self._flow(self.spec, kill_at)
+        left = set(self.runs) - self.seen
+        demand(not left, f"Task runs that nothing called for: {sorted(self.runs[id_].task_id for id_ in left)}.")
+
+    def _flow(self, spec: Spec, kill_at: datetime | None) -> None:
+        expected = self._scope(spec, None, [[(task, None, None) for task in enabled(spec["tasks"])]], kill_at)
+        demand(self.execution.state is expected, f"The execution is {self.execution.state}, not {expected}.")
+
+    def _scope(
+        self,
+        spec: Spec,
+        run: TaskRun | None,
+        lanes: list[Lane],
+        kill_at: datetime | None,
+        *,
+        timed_out: datetime | None = None,
+        job: State | None = None,
+    ) -> State:
+        """The state that follows from the inside of a flowable, of a directory after its job, or of the flow."""
+        inner_kill = min((at for at in (kill_at, timed_out) if at is not None), default=None)
+        run_id = None if run is None else run.id
+        ended_at = (self.execution if run is None else run).history[-1].date
+        was_killed = kill_at is not None and ended_at >= kill_at
+        states: list[State] = []
+        waiting = False
+        for lane in lanes:
+            states += self._lane(run_id, lane, inner_kill)
+            waiting |= not self._is_through(run_id, lane)
+        self._check_starts(spec, run_id, lanes)
+        if timed_out is not None:
+            was_open = any(self._ended_at(one) >= timed_out for one in self._main(run_id, lanes))
+            demand(was_open, f"{spec['id']} timed out after its tasks had ended.")
+        is_bad = any(state in BAD for state in states)
+        demand(was_killed or timed_out or is_bad or not waiting, f"{spec.get('id', 'The flow')} ended too early.")
+        if job is not None:
+            outcome = job
+        elif timed_out is not None:
+            outcome = State.FAILED
+        else:
+            outcome = worst(states)
+        errors = [(task, None, None) for task in enabled(spec.get("errors", []))]
+        has_errors = bool(errors) and (run_id, errors[0][0]["id"], None) in self.inside
+        if has_errors:
+            demand(
+                State.FAILED in states or timed_out or job is State.FAILED,
+                f"Errors of {spec.get('id', 'the flow')} ran without a failure.",
+            )
+        elif errors and outcome is State.FAILED:
+            demand(was_killed, f"Errors of {spec.get('id', 'the flow')} did not run.")
+        if has_errors and timed_out is not None:
+            begun = self.inside[(run_id, errors[0][0]["id"], None)].history[0].date
+            late = [one for one in self._main(run_id, lanes) if begun >= timed_out and self._ended_at(one) > begun]
+            demand(not late, "Errors ran while what had timed out was still being ended.")
+        self._lane(run_id, errors, kill_at)
+        demand(was_killed or not has_errors or self._is_through(run_id, errors), "Errors were cut short.")
+        last = [(task, None, None) for task in enabled(spec.get("finally", []))]
+        has_last = bool(last) and (run_id, last[0][0]["id"], None) in self.inside
+        final = self._lane(run_id, last, kill_at)
+        if not has_last:
+            demand(not last or was_killed or outcome is State.KILLED, "`finally` did not run.")
+        else:
+            demand(outcome is not State.KILLED, "`finally` ran after a kill.")
+            demand(was_killed or self._is_through(run_id, last), "`finally` was cut short.")
+            begun = self.inside[(run_id, last[0][0]["id"], None)].history[0].date
+            for other in (*(step for lane in lanes for step in lane), *errors):
+                before = self.inside.get((run_id, other[0]["id"], other[2]))
+                demand(before is None or before.history[-1].date <= begun, "`finally` did not come last.")
+        if was_killed:
+            return State.KILLED
+        if outcome is not State.KILLED:
+            if State.KILLED in final:
+                outcome = State.KILLED
+            elif State.FAILED in final:
+                outcome = State.FAILED
+        return outcome
+
+    def _main(self, parent: str | None, lanes: list[Lane]) -> list[TaskRun]:
+        places = ((parent, task["id"], iteration) for lane in lanes for task, _, iteration in lane)
+        return [self.inside[place] for place in places if place in self.inside]
+
+    def _ended_at(self, run: TaskRun) -> datetime:
+        """When the end became known, which a worker's own clock does not say."""
+        seat = self.referee.seats.get(run.id)
+        at = run.history[-1].date
+        return at if seat is None or not seat.outcomes else max(at, seat.outcomes[-1][2])
+
+    def _check_starts(self, spec: Spec, parent: str | None, lanes: list[Lane]) -> None:
+        """Nothing of a main branch starts after something in it went bad, and no more lanes are open than allowed."""
+        main = self._main(parent, lanes)
+        for bad in main:
+            if bad.state not in BAD:
+                continue
+            at = self._ended_at(bad)
+            for other in main:
+                begun = other.history[0].date
+                is_late = begun > at or (begun == at and bad.history[0].date < at)
+                demand(not is_late, f"{other.task_id} started after {bad.task_id} had ended as {bad.state}.")
+        limit = {"each_sequential": 1}.get(spec.get("kind", ""), spec.get("limit", 0))
+        if not limit:
+            return
+        spans: list[tuple[datetime, datetime]] = []
+        for lane in lanes:
+            runs = self._main(parent, [lane])
+            if runs:
+                spans.append((runs[0].history[0].date, max(self._ended_at(run) for run in runs)))
+        for begun, _ in spans:
+            open_lanes = sum(1 for low, high in spans if low <= begun < high)
+            demand(open_lanes <= limit, f"{spec['id']} has {open_lanes} lanes open; {limit} are allowed.")
+
+    def _lane(self, parent: str | None, lane: Lane, kill_at: datetime | None) -> list[State]:
+        """States of a row of tasks; those after a bad one must not be there."""
+        states: list[State] = []
+        previous: TaskRun | None = None
+        is_over = False
+        for spec, value, iteration in lane:
+            run = self.inside.get((parent, spec["id"], iteration))
+            if run is None:
+                is_over = True
+                continue
+            demand(not is_over, f"{spec['id']} started after what ended its branch.")
+            demand(run.value == value, f"{spec['id']} has the value {run.value!r}, not {value!r}.")
+            if previous is not None:
+                demand(previous.history[-1].date <= run.history[0].date, f"{spec['id']} did not wait for its turn.")
+            states.append(self._run(spec, run, kill_at))
+            is_over = states[-1] in BAD
+            previous = run
+        return states
+
+    def _is_through(self, parent: str | None, lane: Lane) -> bool:
+        for spec, _, iteration in lane:
+            run = self.inside.get((parent, spec["id"], iteration))
+            if run is None:
+                return False
+            if run.state in BAD:
+                return True
+        return True
+
+    def _run(self, spec: Spec, run: TaskRun, kill_at: datetime | None) -> State:
+        """Check one task run, and all inside it; gives its state."""
+        self.seen.add(run.id)
+        demand(run.state in ENDED, f"{spec['id']} is still {run.state}.")
+        expected = self._expected(spec, run, kill_at)
+        demand(run.state is expected, f"{spec['id']} is {run.state}, not {expected}.")
+        return run.state
+
+    def _expected(self, spec: Spec, run: TaskRun, kill_at: datetime | None) -> State:
+        condition = spec.get("run_if", "true")
+        if condition in FALSE:
+            return State.SKIPPED
+        if "nope" in condition:
+            return allowed(spec, State.FAILED)
+        if spec["kind"] == "job":
+            return self._leaf(spec, run, kill_at)
+        if spec["kind"] == "directory":
+            return self._directory(spec, run, kill_at)
+        lanes = lanes_of(spec)
+        if lanes is None:
+            return allowed(spec, State.FAILED)
+        timed_out = self.referee.timed_out.get(run.id)
+        state = self._scope(spec, run, lanes, kill_at, timed_out=timed_out)
+        was_killed = kill_at is not None and run.history[-1].date >= kill_at
+        if spec["kind"] == "allow" and state is State.FAILED and not was_killed:
+            state = State.WARNING
+        return allowed(spec, state)
+
+    def _leaf(self, spec: Spec, run: TaskRun, kill_at: datetime | None) -> State:
+        seat = self.referee.seats[run.id]
+        demand(not seat.is_cancelled or kill_at is not None, f"{spec['id']} was cancelled, yet nothing was killed.")
+        demand(seat.phase == "over" and seat.retry_at is None, f"{spec['id']} ended although it was to go on.")
+        demand(run.fence == seat.fence, f"{spec['id']} has another fence than was dispatched.")
+        demand(seat.outcomes, f"{spec['id']} ended without an outcome.")
+        state = seat.outcomes[-1][0]
+        tries = [outcome[0] for outcome in seat.outcomes]
+        demand(all(one is State.FAILED for one in tries[:-1]), f"{spec['id']} was tried again after {tries}.")
+        attempts = [attempt.state for attempt in run.attempts]
+        demand([one for one in attempts if one is State.FAILED] == [one for one in tries if one is State.FAILED],
+               f"{spec['id']} has the attempts {attempts}, not {tries}.")  # fmt: skip
+        demand(run.lost == seat.losses, f"{spec['id']} counts {run.lost} losses, not {seat.losses}.")
+        if state is State.SUCCESS and seat.retry is not None and seat.retry.warning_on_retry and seat.fails():
+            state = State.WARNING
+        return allowed(spec, state)
+
+    def _directory(self, spec: Spec, run: TaskRun, kill_at: datetime | None) -> State:
+        state = self._leaf({"id": spec["id"], "kind": "job"}, run, kill_at)
+        seat = self.referee.seats[run.id]
+        job, _, job_ended = seat.outcomes[-1]
+        for child in enabled(spec["tasks"]):
+            row = self.inside.get((run.id, child["id"], None))
+            if row is not None:
+                self.seen.add(row.id)
+                demand(row.state in ENDED, f"The child {child['id']} is still {row.state}.")
+                demand(row.id in seat.child_lengths, f"The child {child['id']} is of a job that was lost.")
+        if seat.is_cancelled or (kill_at is not None and job_ended >= kill_at):
+            return allowed(spec, state)
+        inside = self._scope(spec, run, [], kill_at, job=job)
+        if inside is State.SUCCESS and state is State.WARNING:
+            inside = State.WARNING
+        return allowed(spec, inside)
+
+
+def enabled(tasks: list[Spec]) -> list[Spec]:
+    """Those that are not disabled."""
+    return [task for task in tasks if not task.get("disabled")]
+
+
+def allowed(spec: Spec, state: State) -> State:
+    """What `allowFailure` and `allowWarning` make of a state."""
+    if spec.get("allow_failure") and state is State.FAILED:
+        state = State.WARNING
+    if spec.get("allow_warning") and state is State.WARNING:
+        state = State.SUCCESS
+    return state
+
+
+def worst(states: list[State]) -> State:
+    """KILLED before FAILED before WARNING; all else is success."""
+    for state in (State.KILLED, State.FAILED, State.WARNING):
+        if state in states:
+            return state
+    return State.SUCCESS
+
+
+def lanes_of(spec: Spec) -> list[Lane] | None:
+    """The rows of tasks that a flowable runs; None where it cannot be told, so that it has to fail."""
+    match spec["kind"]:
+        case "sequential" | "allow":
+            return [[(task, None, None) for task in enabled(spec["tasks"])]]
+        case "parallel":
+            return [[(task, None, None)] for task in enabled(spec["tasks"])]
+        case "if":
+            if "nope" in spec["condition"]:
+                return None
+            branch = "else" if spec["condition"] in FALSE else "then"
+            return [[(task, None, None) for task in enabled(spec[branch])]]
+        case "switch":
+            branch = spec["value"] if spec["value"] in ("a", "b") else "defaults"
+            return [[(task, None, None) for task in enabled(spec[branch])]]
+        case _:
+            values = spec["values"]
+            if values == "no":
+                return None
+            if isinstance(values, str):
+                values = json.loads(INPUTS["list"] if "{" in values else values)
+            values = sorted(set(values), key=values.index)
+            tasks = enabled(spec["tasks"])
+            if spec["kind"] == "each_parallel":
+                return [[(task, value, place)] for place, value in enumerate(values) for task in tasks]
+            return [[(task, value, place) for task in tasks] for place, value in enumerate(values)]

@@ -1,0 +1,20 @@
+import pytest
+
+from tests.simulation.mutants import MUTANTS, Mutant, caught_by
+
+SEEDS = 1000
+SEEDS_FOR_EQUIVALENT = 100
+
+
+@pytest.mark.parametrize("mutant", [one for one in MUTANTS if not one.equivalent], ids=lambda one: one.name)
+def test_given_a_mistake_in_the_machine_then_the_simulator_notices(mutant: Mutant) -> None:
+    assert caught_by(mutant, SEEDS) is not None, f"Nobody noticed: {mutant.name}."
+
+
+@pytest.mark.parametrize("mutant", [one for one in MUTANTS if one.equivalent], ids=lambda one: one.name)
+def test_given_a_change_that_breaks_no_promise_then_nobody_notices(mutant: Mutant) -> None:
+    assert caught_by(mutant, SEEDS_FOR_EQUIVALENT) is None, f"It is not equivalent: {mutant.equivalent}."
+
+
+def test_given_the_list_then_each_mutant_has_a_name_of_its_own() -> None:
+    assert len({one.name for one in MUTANTS}) == len(MUTANTS)
