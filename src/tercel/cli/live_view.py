@@ -1,13 +1,16 @@
-"""What `tercel run` shows while a flow runs: a line for each change and each log line.
+"""What `tercel run` shows while a flow runs: a line for each change and each log line, in the order of their times.
 
-On a terminal the task runs that are under way stand below, redrawn in place; elsewhere there are plain lines only.
+Changes are told at once and log lines in batches, so lines wait a moment for those that belong before them. On a
+terminal the task runs that are under way stand below, redrawn in place; elsewhere there are plain lines only.
 """
 
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
-from threading import Lock
+from datetime import datetime, timedelta
+from heapq import heappop, heappush
+from threading import Condition, Thread
+from time import monotonic
 from typing import TextIO
 
 from tercel.model.execution import Execution, TaskRun
@@ -41,6 +44,7 @@ _TOLD = frozenset(
     {State.RUNNING, State.RETRYING, State.SUCCESS, State.WARNING, State.FAILED, State.KILLED, State.SKIPPED}
 )
 _MOST_ACTIVE = 8
+_WAIT_S = 0.3
 _CONTROL = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-_])")
 
 
@@ -65,7 +69,11 @@ class LiveView:
         self._out = out or sys.stdout
         self._min_rank = LEVEL_RANK[min_level]
         self._is_live = self._out.isatty() if is_live is None else is_live
-        self._lock = Lock()
+        self._wake = Condition()
+        self._waiting: list[tuple[datetime, int, float, str]] = []
+        self._count = 0
+        self._is_closed = False
+        self._thread: Thread | None = None
         self._seen: dict[str, int] = {}
         self._active: dict[str, str] = {}
         self._drawn = 0
@@ -74,31 +82,63 @@ class LiveView:
         """Show what a commit changed."""
         if execution.id != self._execution_id:
             return
-        lines: list[str] = []
-        with self._lock:
+        with self._wake:
             for run in runs:
-                lines += self._changes_of(run)
-            self._write(lines)
+                self._take(self._changes_of(run))
+            self._redraw()
 
     def logged(self, entries: Sequence[LogEntry]) -> None:
         """Show log lines."""
-        lines: list[str] = []
+        lines: list[tuple[datetime, str]] = []
         for entry in entries:
             if entry.execution_id == self._execution_id and LEVEL_RANK[entry.level] >= self._min_rank:
                 head = f"{entry.date:%H:%M:%S} {self._painted(f'{entry.level:<5}', entry.level)} "
                 body = entry.message.replace("\n", "\n" + " " * 15)
-                lines.append(f"{head}{entry.task_id or 'flow'}: {_printable(body)}")
-        with self._lock:
-            self._write(lines)
+                lines.append((entry.date, f"{head}{entry.task_id or 'flow'}: {_printable(body)}"))
+        with self._wake:
+            self._take(lines)
 
     def close(self) -> None:
-        """Leave the lines, take the rest away."""
-        with self._lock:
+        """Show what waits, and take away what is drawn below."""
+        with self._wake:
+            self._is_closed = True
             self._active.clear()
+            self._write(self._due(float("inf")))
+            self._wake.notify()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _take(self, lines: Sequence[tuple[datetime, str]]) -> None:
+        """Keep lines until those that belong before them have come; the lock is held."""
+        now = monotonic()
+        for date, line in lines:
+            self._count += 1
+            heappush(self._waiting, (date, self._count, now, line))
+        if self._thread is None and lines:
+            self._thread = Thread(target=self._show_in_time, name="tercel-view", daemon=True)
+            self._thread.start()
+
+    def _show_in_time(self) -> None:
+        with self._wake:
+            while not self._is_closed:
+                lines = self._due(monotonic() - _WAIT_S)
+                if lines:
+                    self._write(lines)
+                self._wake.wait(_WAIT_S / 3)
+
+    def _due(self, before: float) -> list[str]:
+        """Take out, in order, the lines up to the last one that has waited since *before*."""
+        lines: list[str] = []
+        while self._waiting and (self._waiting[0][2] <= before):
+            lines.append(heappop(self._waiting)[3])
+        return lines
+
+    def _redraw(self) -> None:
+        if self._is_live:
             self._write([])
 
-    def _changes_of(self, run: TaskRun) -> list[str]:
-        lines: list[str] = []
+    def _changes_of(self, run: TaskRun) -> list[tuple[datetime, str]]:
+        lines: list[tuple[datetime, str]] = []
         name = run.task_id if run.value is None else f"{run.task_id} [{run.value}]"
         seen = self._seen.get(run.id, 0)
         if len(run.history) < seen:
@@ -107,7 +147,7 @@ class LiveView:
             if change.state in _TOLD:
                 took = f" in {duration_text(change.date - run.history[0].date)}" if change.state.is_terminal else ""
                 mark = self._painted(f"{_MARKS[change.state]} {name} {change.state}", change.state)
-                lines.append(f"{change.date:%H:%M:%S} {mark}{took}")
+                lines.append((change.date, f"{change.date:%H:%M:%S} {mark}{took}"))
         self._seen[run.id] = len(run.history)
         if run.state.is_terminal:
             self._active.pop(run.id, None)

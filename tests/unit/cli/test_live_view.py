@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from io import StringIO
 
 import pytest
@@ -8,10 +8,11 @@ import pytest
 from tercel.cli.live_view import LiveView, duration_text
 from tercel.model import LogEntry, LogLevel
 from tests.builders import NOON, a_task_run, an_execution
+from tests.homes import until
 
 
-def an_entry(message: str, level: str = "INFO", execution_id: str = "execution") -> LogEntry:
-    return LogEntry(execution_id=execution_id, date=NOON, level=LogLevel(level), message=message, task_id="say")
+def an_entry(message: str, level: str = "INFO", execution_id: str = "execution", date: datetime = NOON) -> LogEntry:
+    return LogEntry(execution_id=execution_id, date=date, level=LogLevel(level), message=message, task_id="say")
 
 
 @pytest.fixture
@@ -30,6 +31,7 @@ class TestPlainLines:
         view.changed(an_execution("RUNNING"), [running])
         view.changed(an_execution("RUNNING"), [running])
         view.changed(an_execution("RUNNING"), [done])
+        view.close()
 
         assert out.getvalue() == "12:00:01 ▸ say RUNNING\n12:00:02 ✓ say [a] SUCCESS in 2.0 s\n"
 
@@ -38,6 +40,7 @@ class TestPlainLines:
 
         view.changed(an_execution("RUNNING", id="other"), [a_task_run("say", "CREATED", "RUNNING")])
         view.logged([an_entry("x", execution_id="other")])
+        view.close()
 
         assert out.getvalue() == ""
 
@@ -45,15 +48,38 @@ class TestPlainLines:
         view = LiveView("execution", out=out)
 
         view.logged([an_entry("quiet", "DEBUG"), an_entry("first\nsecond", "WARN")])
+        view.close()
 
         assert out.getvalue() == "12:00:00 WARN  say: first\n               second\n"
 
     def test_given_control_sequences_then_they_do_not_reach_the_terminal(self, out: StringIO) -> None:
-        LiveView("execution", out=out).logged(
-            [an_entry("\x1b[31mred\x1b[0m \x1b[2Jgone \x1b]0;title\x07 bell\x07\ttab")]
-        )
+        view = LiveView("execution", out=out)
+
+        view.logged([an_entry("\x1b[31mred\x1b[0m \x1b[2Jgone \x1b]0;title\x07 bell\x07\ttab")])
+        view.close()
 
         assert out.getvalue() == "12:00:00 INFO  say: red gone  bell�\ttab\n"
+
+    def test_given_a_log_line_that_comes_late_then_it_stands_before_the_end_of_its_task(self, out: StringIO) -> None:
+        view = LiveView("execution", out=out)
+
+        view.changed(an_execution("RUNNING"), [a_task_run("say", "CREATED", "RUNNING", "SUCCESS")])
+        view.logged([an_entry("hi", date=NOON + timedelta(seconds=1.5))])
+        view.close()
+
+        assert [line.split(" ", 1)[1] for line in out.getvalue().splitlines()] == [
+            "▸ say RUNNING",
+            "INFO  say: hi",
+            "✓ say SUCCESS in 2.0 s",
+        ]
+
+    def test_given_nothing_more_then_lines_are_shown_after_a_moment(self, out: StringIO) -> None:
+        view = LiveView("execution", out=out)
+
+        view.logged([an_entry("hi")])
+
+        until(lambda: out.getvalue() == "12:00:00 INFO  say: hi\n")
+        view.close()
 
 
 class TestOnATerminal:
@@ -61,15 +87,13 @@ class TestOnATerminal:
         view = LiveView("execution", out=out, is_live=True)
 
         view.changed(an_execution("RUNNING"), [a_task_run("say", "CREATED", "RUNNING")])
-        view.logged([an_entry("hi")])
+        running = "\x1b[34m▸ say RUNNING\x1b[0m\n"
+        assert out.getvalue() == running
         view.changed(an_execution("RUNNING"), [a_task_run("say", "CREATED", "RUNNING", "SUCCESS")])
         view.close()
 
-        running = "\x1b[34m▸ say RUNNING\x1b[0m\n"
         assert out.getvalue() == (
-            f"12:00:01 {running}{running}"
-            f"\x1b[1A\x1b[J12:00:00 INFO  say: hi\n{running}"
-            "\x1b[1A\x1b[J12:00:02 \x1b[32m✓ say SUCCESS\x1b[0m in 2.0 s\n"
+            f"{running}\x1b[1A\x1b[J12:00:01 {running}12:00:02 \x1b[32m✓ say SUCCESS\x1b[0m in 2.0 s\n"
         )
 
 
