@@ -36,6 +36,8 @@ def decrypt(key: bytes, iv: bytes, encrypted: bytes) -> bytes:
         ExpressionError: the library is not installed.
     """
     cipher = _cipher(key)
+    if len(iv) != IV_SIZE:
+        raise ValueError("the key does not fit")
     from cryptography.exceptions import InvalidTag  # noqa: PLC0415  # an extra
 
     try:

@@ -1,6 +1,6 @@
 """The words of dates in any language, out of babel.
 
-Only `date_names` imports this, and only where a language other than English is asked for: babel is an extra.
+Only `date_languages` imports this, and only where a language other than English is asked for: babel is an extra.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,6 +1,6 @@
 """Date patterns: the letters of Java's DateTimeFormatter, compiled once, to print moments and to read them back.
 
-Knows nothing of presets and defaults (`dates`) nor of the words of a language (`date_names`).
+Knows nothing of presets and defaults (`dates`) nor of the words of a language (`date_languages`).
 Numbers that a text leaves open (`yyyy-MM` has no day) stay open here: reading gives fields, `resolve` the date.
 """
 
@@ -11,7 +11,8 @@ from functools import lru_cache
 from msgspec import Struct
 
 from tercel.errors import ExpressionError
-from tercel.expression.date_names import ENGLISH, Names, Width
+from tercel.expression.date_languages import ENGLISH
+from tercel.expression.date_names import Names, Width
 from tercel.expression.date_zones import find_zone, is_region, offset_text, zone_id
 
 # Letter -> the counts allowed. Letters meaning numbers of any width have the limit of a 64-bit integer.

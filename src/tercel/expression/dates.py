@@ -9,7 +9,8 @@ import re
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 
 from tercel.errors import ExpressionError
-from tercel.expression.date_names import WEEKDAYS, names_of
+from tercel.expression.date_languages import names_of
+from tercel.expression.date_names import WEEKDAYS
 from tercel.expression.date_patterns import Part, compile_pattern, print_moment, read_moment, resolve
 from tercel.expression.date_zones import find_zone, is_region, offset_text, zone_id, zone_of
 

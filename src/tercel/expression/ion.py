@@ -65,7 +65,7 @@ def _write(value: object, parts: list[str], budget: Budget, depth: int) -> None:
         value = {value.key: value.value}
     if is_map(value):
         separator = "{"
-        for key, member in value.items():
+        for key, member in list(value.items()):
             parts.append(f"{separator}{_name(key if isinstance(key, str) else scalar_text(key))}:")
             _write(member, parts, budget, depth + 1)
             separator = ","

@@ -17,7 +17,7 @@ _RESERVED = frozenset(
     for spelling in (word, word.capitalize(), word.upper())
 )
 # Line and paragraph separators could be written, but would be read as line breaks.
-_UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
 _NEEDS_DOUBLE = re.compile(r"~|.*[\[\]{},\t\r]|#|.*[ ]#|.*:(?:[ ]|\Z)", re.DOTALL)
 _NEEDS_SINGLE = re.compile(r"[ &*!|>'\"%@`]|[-?](?:[ ]|\Z)|---|\.\.\.|0[0-9_]+\Z|.*[ ]\Z", re.DOTALL)
 _KEY_NEEDS_DOUBLE = re.compile(r"[~0-9+.-]|.*[\t\r]", re.DOTALL)
@@ -87,7 +87,7 @@ class _Writer:
             self._add(" {}\n")
             return
         self._add("\n")
-        for key, member in value.items():
+        for key, member in list(value.items()):
             text = key if isinstance(key, str) else scalar_text(key)
             self._add(" " * column + _key(text, column))
             self.value(member, column, in_map=True, depth=depth + 1)

@@ -124,7 +124,6 @@ COUNTED = {
     "shared compared": DOUBLED.replace(" l ", " k ").replace("l, l", "k, k") + DOUBLED + "{{ l == k }}",
     "shared replaced": DOUBLED + "{{ l | replace({'1': '2'}) }}",
     "shared rendered": DOUBLED + "{{ render(l) }}",
-    "encrypted": "{{ decrypt('MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=', long) }}",
 }
 PATTERNS = {
     "in regexMatch": "{{ bomb | regexMatch('(a|a)*$') }}",

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import cast
 
 from tercel.errors import ExpressionError
+from tercel.expression.budget import Budget
 from tercel.expression.jq import tree
 from tercel.expression.jq.functions import FUNCTIONS
 from tercel.expression.jq.prelude import PRELUDE
@@ -44,6 +45,8 @@ def call(node: tree.Call, names: Names | None, compile_part: Compile, *, last: b
             return _native(FUNCTIONS[name], [compile_part(argument, names) for argument in node.arguments])
         if name in STREAMS:
             return _streaming(STREAMS[name], [compile_part(argument, names, last=True) for argument in node.arguments])
+        if name == "builtins/0":
+            return _native(_builtins, [])
         if name not in PRELUDE:
             raise ExpressionError(f"jq: {name} is not defined.")
         if name not in _PRELUDE:
@@ -133,3 +136,7 @@ def _native(function: Callable[..., object], arguments: Sequence[Code]) -> Code:
             yield lost(path), result
 
     return code
+
+
+def _builtins(_budget: Budget, _value: object) -> object:
+    return sorted(name for name in {"builtins/0", *FUNCTIONS, *STREAMS, *PRELUDE} if not name.startswith("_"))

@@ -93,7 +93,8 @@ def _is_within_same(budget: Budget, value: object, wanted: object, depth: int) -
     return kind_of(value) == kind_of(wanted) and _is_within(budget, value, wanted, depth)
 
 
-def _add_all(budget: Budget, value: object) -> object:
+def add_all(budget: Budget, value: object) -> object:
+    """`add`: the sum of a list's or map's members, null where there are none."""
     members = list(value.values()) if is_map(value) else value
     if not is_list(members):
         raise failure("Cannot iterate over {}", value)
@@ -365,13 +366,6 @@ def _kind(_budget: Budget, value: object) -> object:
     return kind_of(value)
 
 
-def _builtin_names(_budget: Budget, _value: object) -> object:
-    from tercel.expression.jq.prelude import PRELUDE  # noqa: PLC0415 - it would be a circle at the top
-    from tercel.expression.jq.streams import STREAMS  # noqa: PLC0415 - same
-
-    return sorted(name for name in {*FUNCTIONS, *STREAMS, *PRELUDE} if not name.startswith("_"))
-
-
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     **MATHEMATICS,
     "length/0": _length,
@@ -384,7 +378,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "contains/1": _contains,
     "inside/1": _inside,
     "in/1": _in,
-    "add/0": _add_all,
+    "add/0": add_all,
     "flatten/0": _flatten,
     "flatten/1": _flatten,
     "sort/0": sorted_list,
@@ -459,5 +453,4 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "todateiso8601/0": times.to_iso,
     "todate/0": times.to_iso,
     "date/0": times.to_iso,
-    "builtins/0": _builtin_names,
 }

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from tercel.expression.budget import Budget
 from tercel.expression.jq import regexes
+from tercel.expression.jq.functions import add_all
 from tercel.expression.jq.paths import extend, get, part, put, without
 from tercel.expression.jq.runtime import MAX_CALLS, Closure, Item, JqError, Path, Results, Run, lost, too_deep
 from tercel.expression.jq.values import (
@@ -477,9 +478,7 @@ def _listed(value: object) -> Sequence[object]:
 
 
 def _add(run: Run, arguments: Sequence[Closure], path: Path, value: object) -> Iterator[Item]:
-    from tercel.expression.jq.functions import FUNCTIONS  # noqa: PLC0415 - it would be a circle at the top
-
-    yield lost(path), FUNCTIONS["add/0"](run.budget, run.gathered(run.values(arguments[0], value)))
+    yield lost(path), add_all(run.budget, run.gathered(run.values(arguments[0], value)))
 
 
 STREAMS: dict[str, _Stream] = {
