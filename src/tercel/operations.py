@@ -1,0 +1,263 @@
+"""The verbs that users have: save a flow, start it, kill an execution, look at what came of it.
+
+The only place that draws ids. Everything here is a coroutine that awaits only the store's promises.
+"""
+
+import os
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from tercel.errors import InvalidInputError, UserError
+from tercel.executor import Executor
+from tercel.machine import FlowIndex, compile_flow
+from tercel.machine.messages import KillRequested
+from tercel.model.execution import Execution, TaskRun, base62
+from tercel.model.flow import Flow
+from tercel.model.inputs import resolve_inputs
+from tercel.model.logs import Metric
+from tercel.model.state import State, StateChange
+from tercel.model.task import LogLevel
+from tercel.storage import InternalStorage, input_path
+from tercel.store import ExecutionQuery, LogPage, Store
+
+ReadFlow = Callable[[str], Flow]
+"""Reads a flow's source; raises InvalidFlowError."""
+
+RenderTyped = Callable[[str, Mapping[str, object], Execution], object]
+"""Renders an expression of an input's declaration with these variables, for an execution about to start."""
+
+CORRELATION_LABEL = "system.correlationId"
+
+
+class RunningFlows:
+    """Flow revisions as the machine reads them, each read once.
+
+    Args:
+        most: how many are kept.
+    """
+
+    def __init__(self, store: Store, read: ReadFlow, most: int = 256) -> None:
+        self._store = store
+        self._read = read
+        self._most = most
+        self._compiled: OrderedDict[tuple[str, str, int], FlowIndex] = OrderedDict()
+
+    async def find(self, namespace: str, flow_id: str, revision: int) -> FlowIndex:
+        """A revision. Raises NotFoundError, and InvalidFlowError where this version of tercel cannot read it."""
+        found = self._compiled.get((namespace, flow_id, revision))
+        if found is None:
+            saved = await self._store.flows.get(namespace, flow_id, revision)
+            found = self.keep(replace(self._read(saved.source), revision=revision, source=saved.source))
+        return found
+
+    def keep(self, flow: Flow) -> FlowIndex:
+        """Keep a flow, read already, under its revision."""
+        index = self._compiled[flow.namespace, flow.id, flow.revision] = compile_flow(flow)
+        while len(self._compiled) > self._most:
+            self._compiled.popitem(last=False)
+        return index
+
+
+class Queries:
+    """What can be asked of a home, also while another process works in it."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def get_execution(self, execution_id: str) -> Execution:
+        """An execution, without its task runs. Raises NotFoundError."""
+        return await self._store.executions.get(execution_id)
+
+    async def search_executions(self, query: ExecutionQuery) -> list[Execution]:
+        """A page of executions, newest first."""
+        return await self._store.executions.search(query)
+
+    async def task_runs(self, execution_id: str) -> list[TaskRun]:
+        """Its task runs, oldest first. Raises NotFoundError."""
+        await self._store.executions.get(execution_id)
+        return await self._store.executions.task_runs(execution_id)
+
+    async def logs(
+        self,
+        execution_id: str,
+        *,
+        task_run_id: str | None = None,
+        min_level: LogLevel = LogLevel.TRACE,
+        after: int = 0,
+    ) -> LogPage:
+        """A page of its log, all that this process wrote included. Raises NotFoundError."""
+        await self._store.executions.get(execution_id)
+        await self._store.logs.flush()
+        return await self._store.logs.read(execution_id, task_run_id=task_run_id, min_level=min_level, after=after)
+
+    async def metrics(self, execution_id: str, task_run_id: str | None = None) -> list[Metric]:
+        """Its metrics, or those of one task run. Raises NotFoundError."""
+        await self._store.executions.get(execution_id)
+        await self._store.logs.flush()
+        return await self._store.logs.metrics(execution_id, task_run_id)
+
+
+class Operations(Queries):
+    """What can be done, for the command line and the API alike.
+
+    Args:
+        flows: shared with the executor.
+        render_typed: renders expressions of inputs.
+        clock: the current instant in UTC.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        executor: Executor,
+        storage: InternalStorage,
+        flows: RunningFlows,
+        read_flow: ReadFlow,
+        render_typed: RenderTyped,
+        clock: Callable[[], datetime],
+    ) -> None:
+        super().__init__(store)
+        self._executor = executor
+        self._storage = storage
+        self._flows = flows
+        self._read_flow = read_flow
+        self._render_typed = render_typed
+        self._clock = clock
+
+    async def save_flow(self, source: str, flow: Flow | None = None) -> Flow:
+        """Save a flow's text as its next revision, unless it is the current one's.
+
+        Args:
+            source: YAML.
+            flow: what *source* reads as, where the caller has read it.
+
+        Returns:
+            The flow with its revision.
+
+        Raises:
+            InvalidFlowError: with every issue.
+        """
+        flow = flow or self._read_flow(source)
+        saved = await self._store.flows.save(flow.namespace, flow.id, source, self._clock())
+        flow = replace(flow, revision=saved.revision, source=source)
+        self._flows.keep(flow)
+        return flow
+
+    async def get_flow(self, namespace: str, flow_id: str, revision: int | None = None) -> Flow:
+        """A flow, in its latest revision where *revision* is None. Raises NotFoundError."""
+        saved = await self._store.flows.get(namespace, flow_id, revision)
+        return (await self._flows.find(namespace, flow_id, saved.revision)).flow
+
+    async def start(
+        self,
+        flow: Flow,
+        inputs: Mapping[str, object] | None = None,
+        *,
+        files: Mapping[str, Path] | None = None,
+        labels: Mapping[str, str] | None = None,
+        trigger: Mapping[str, object] | None = None,
+        execution_id: str | None = None,
+    ) -> Execution:
+        """Start a saved flow.
+
+        Args:
+            flow: with its revision, as `save_flow` and `get_flow` give it.
+            inputs: by id; text or typed values.
+            files: local files for inputs of type FILE; copied into internal storage.
+            labels: on top of the flow's; they win.
+            trigger: what started it; None for a person.
+            execution_id: from `new_execution_id`, for a caller that has to know it before; None draws one.
+
+        Returns:
+            The execution as it was saved.
+
+        Raises:
+            InvalidInputError: naming every input that does not fit, and labels that cannot be set.
+            UserError: the flow is disabled.
+        """
+        if flow.disabled:
+            raise UserError(f"The flow {flow.namespace}.{flow.id} is disabled.", "Remove `disabled: true` to run it.")
+        execution_id = execution_id or new_execution_id()
+        execution = Execution(
+            id=execution_id,
+            namespace=flow.namespace,
+            flow_id=flow.id,
+            revision=flow.revision,
+            history=(StateChange(State.CREATED, self._clock()),),
+            labels=_labels(flow, labels or {}, execution_id),
+            trigger=trigger,
+            original_id=execution_id,
+        )
+        given = {**(inputs or {}), **self._store_files(flow, execution_id, files or {})}
+        execution = replace(execution, inputs=self._resolve(flow, execution, given))
+        await self._executor.create(execution)
+        return execution
+
+    def _store_files(self, flow: Flow, execution_id: str, files: Mapping[str, Path]) -> dict[str, str]:
+        declared = {one.id: one for one in flow.inputs}
+        uris: dict[str, str] = {}
+        for input_id, path in files.items():
+            if input_id not in declared or declared[input_id].type != "FILE":
+                names = ", ".join(one.id for one in flow.inputs if one.type == "FILE")
+                raise InvalidInputError(
+                    f"The flow has no input {input_id!r} of type FILE.",
+                    f"Its file inputs are: {names}." if names else "It takes no files.",
+                )
+            if not path.is_file():
+                raise InvalidInputError(f"Input {input_id!r}: {path} is no file.", "Give the path of a regular file.")
+            target = input_path(flow.namespace, flow.id, execution_id, input_id, path.name)
+            uris[input_id] = self._storage.put_file(target, path)
+        return uris
+
+    def _resolve(self, flow: Flow, execution: Execution, given: Mapping[str, object]) -> dict[str, object]:
+        unknown = sorted(given.keys() - {one.id for one in flow.inputs})
+        if unknown:
+            names = ", ".join(one.id for one in flow.inputs)
+            raise InvalidInputError(
+                f"The flow has no input {', '.join(map(repr, unknown))}.",
+                f"Its inputs are: {names}." if names else "It takes none.",
+            )
+        if not flow.inputs:
+            return {}
+        return resolve_inputs(
+            flow.inputs, given, lambda template, variables: self._render_typed(template, variables, execution)
+        )
+
+    async def kill(self, execution_id: str) -> None:
+        """Ask an execution to end; one that has ended stays as it is. Raises NotFoundError."""
+        await self._executor.apply(execution_id, KillRequested(now=self._clock()))
+
+    async def wait(self, execution_id: str) -> Execution:
+        """Wait until an execution has ended, and give it as it is then. Raises NotFoundError."""
+        ended = self._executor.ended(execution_id)
+        if ended.is_done or self._executor.is_live(execution_id):
+            return await ended
+        try:
+            execution = await self._store.executions.get(execution_id)
+            return execution if execution.state.is_terminal else await ended
+        finally:
+            self._executor.forget(execution_id, ended)
+
+
+def _labels(flow: Flow, given: Mapping[str, str], execution_id: str) -> dict[str, str]:
+    refused: Sequence[str] = [name for name in given if name.startswith("system.") and name != CORRELATION_LABEL]
+    if refused:
+        raise InvalidInputError(
+            f"The label {', '.join(refused)} is tercel's own.", f"Only {CORRELATION_LABEL} may be given at a start."
+        )
+    own = {name: value for name, value in flow.labels.items() if not name.startswith("system.")}
+    return {CORRELATION_LABEL: execution_id, **own, **given}
+
+
+def new_execution_id() -> str:
+    """A fresh id: 22 characters of base 62, later ones greater, unlike any other."""
+    now_ns = time.time_ns()
+    fraction = (now_ns % 1_000_000) * 4096 // 1_000_000  # of a millisecond: orders what one process starts
+    chance = int.from_bytes(os.urandom(8)) & ((1 << 62) - 1)
+    return base62((now_ns // 1_000_000) << 80 | 0x7 << 76 | fraction << 64 | 0b10 << 62 | chance, 22)

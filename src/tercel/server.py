@@ -1,0 +1,351 @@
+"""The one place that picks implementations, wires them, starts and stops them.
+
+`open_home` gives the embedded engine: everything in this process, records in the home's SQLite file. `read_home` only
+looks, also beside processes that work in the home.
+"""
+
+import gc
+import os
+import time
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from threading import Lock, Thread
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from tercel.dispatch.memory import MemoryDispatcher
+from tercel.errors import StorageError
+from tercel.executor import Executor, Watcher
+from tercel.expression import render
+from tercel.model.execution import Execution, base62
+from tercel.model.flow import Flow
+from tercel.model.jobs import WorkerJob, WorkerResult
+from tercel.model.logs import LogEntry
+from tercel.model.source import read_flow
+from tercel.model.task import LogLevel
+from tercel.operations import Operations, Queries, RunningFlows
+from tercel.plugins import catalog
+from tercel.secrets import Masker, Secrets
+from tercel.settings import Settings
+from tercel.storage.local import LocalStorage
+from tercel.storage.namespace_files import NamespaceFiles
+from tercel.store import run
+from tercel.store.embedded import SqliteStore
+from tercel.store.home import HomeLock
+from tercel.worker.control import JobControl
+from tercel.worker.directories import Directories
+from tercel.worker.functions import ExpressionServices
+from tercel.worker.job_runner import JobRunner
+from tercel.worker.log_capture import RunIdentity
+from tercel.worker.services import WorkerServices, utc_now
+from tercel.worker.worker import Worker
+
+if TYPE_CHECKING:
+    from tercel.layers import LayerStore
+
+T = TypeVar("T")
+
+_DATABASE = "tercel.db"
+_ENVIRONMENT_PREFIXES = ("KESTRA_", "ENV_")
+
+
+class Home:
+    """A home that is only looked at.
+
+    Attributes:
+        storage: its internal storage.
+        queries: what can be asked of it; coroutines for `call`.
+    """
+
+    queries: Queries
+
+    def __init__(self, settings: Settings, store: SqliteStore) -> None:
+        self.settings = settings
+        self.storage = LocalStorage(settings.home / "storage", durable=False)
+        self.queries = Queries(store)
+        self._store = store
+
+    def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run one of the verbs, blocking this thread, and give what it gives."""
+        return run(coroutine)
+
+    def close(self) -> None:
+        """Let go of the home; a second call does nothing."""
+        self._store.close()
+
+    def __enter__(self) -> "Home":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Engine(Home):
+    """The embedded engine: executor, worker and store in this process.
+
+    Attributes:
+        operations: the verbs; coroutines for `call`.
+        recovered: executions that a dead process had left open and that go on here, oldest first.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: SqliteStore,
+        lock: HomeLock,
+        *,
+        worker_id: str,
+        namespace_files: Callable[[str], NamespaceFiles] | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(settings, store)
+        environment = os.environ if environment is None else environment
+        self._lock = lock
+        self._guard = Lock()
+        self._layers: LayerStore | None = None
+        self.storage.durable = settings.synchronous == "FULL"
+        services = WorkerServices(
+            storage=self.storage,
+            logs=store.logs,
+            directories=Directories(settings.temporary_directory),
+            secrets=Secrets.from_environment(environment),
+            worker_id=worker_id,
+            settings=settings.for_tasks(),
+            namespace_files=namespace_files,
+            error_logs=self._error_logs,
+            catalog=catalog(),
+            layers=self._open_layers,
+        )
+        self._services = services
+        self._runner = JobRunner(services)
+        self._dispatcher = MemoryDispatcher()
+        flows = RunningFlows(store, _read_flow)
+        self._executor = Executor(
+            store=store,
+            dispatcher=self._dispatcher,
+            find_flow=flows.find,
+            run_inline=self._run_inline,
+            clock=utc_now,
+            functions=self._functions,
+            surroundings={"envs": _visible_environment(environment), "globals": {}},
+            most_live=settings.live_executions,
+        )
+        self._worker = Worker(
+            id=worker_id,
+            dispatcher=self._dispatcher,
+            reports=self._executor,
+            runner=self._runner,
+            slots=settings.slots,
+            clock=utc_now,
+        )
+        self.operations = Operations(
+            store=store,
+            executor=self._executor,
+            storage=self.storage,
+            flows=flows,
+            read_flow=_read_flow,
+            render_typed=self._render_typed,
+            clock=utc_now,
+        )
+        self.queries = self.operations
+        self.recovered: list[str] = []
+
+    def recover(self) -> None:
+        """Go on with what dead processes left open, and clean up after them."""
+        dead = [owner for owner in run(self._store.executions.open_owners()) if self._lock.is_dead(owner)]
+        if dead:
+            self.recovered = self._store.executions.adopt(dead).wait()
+            self._executor.recover(self.recovered)
+        self._lock.sweep()
+        if self.settings.temporary_directory.exists():
+            Thread(target=self._sweep, name="tercel-janitor", daemon=True).start()
+
+    def _open_layers(self) -> "LayerStore":
+        from tercel.layers import LayerStore  # noqa: PLC0415  # only flows with a cache need it
+
+        with self._guard:
+            if self._layers is None:
+                self._layers = LayerStore(self.settings.home / "layers", self.settings.cache_limit_bytes)
+        return self._layers
+
+    def _sweep(self) -> None:
+        with suppress(OSError):
+            self._services.directories.sweep()
+
+    def watch(
+        self,
+        changed: Watcher | None = None,
+        logged: Callable[[Sequence[LogEntry]], object] | None = None,
+    ) -> Callable[[], None]:
+        """Be told, in threads of the engine, of changes after each commit and of log lines; gives a way to stop.
+
+        Neither may wait; one that raises is not called again.
+        """
+        stops = [self._executor.watch(changed)] if changed else []
+        if logged:
+            stops.append(self._store.logs.listen(logged))
+
+        def stop_all() -> None:
+            for stop in stops:
+                stop()
+
+        return stop_all
+
+    def _run_inline(self, job: WorkerJob) -> WorkerResult:
+        return self._runner.run(job, JobControl(), lambda child: None)
+
+    def _functions(self, execution: Execution) -> Mapping[str, Callable[..., object]]:
+        return _Functions(self._services, execution)
+
+    def _render_typed(self, template: str, variables: Mapping[str, object], execution: Execution) -> object:
+        flow = {"id": execution.flow_id, "namespace": execution.namespace, "revision": execution.revision}
+        seen = {"flow": flow, "execution": {"id": execution.id}, "labels": dict(execution.labels), **variables}
+        return render(template, seen, self._functions(execution), mode="typed", clock=time.monotonic)
+
+    def _error_logs(self, execution_id: str) -> list[LogEntry]:
+        self._store.logs.flush().wait()
+        entries: list[LogEntry] = []
+        after, is_last = 0, False
+        while not is_last:
+            page = run(self._store.logs.read(execution_id, min_level=LogLevel.ERROR, after=after))
+            entries += page.entries
+            after, is_last = page.next, page.is_last
+        return entries
+
+    def __enter__(self) -> "Engine":
+        return self
+
+    def close(self) -> None:
+        """End what runs and let go of the home; a second call does nothing.
+
+        Executions that have not ended stay open in the records: whoever opens the home next goes on with them, and
+        runs again the tasks that were under way.
+        """
+        self._worker.close(patience_s=self.settings.kill_grace_s + 5)
+        self._executor.close()
+        self._store.close()
+        self._lock.close()
+
+
+class _Functions(Mapping[str, Callable[..., object]]):
+    """What an execution's own expressions may call; made when the first one calls, as most have none."""
+
+    def __init__(self, services: WorkerServices, execution: Execution) -> None:
+        self._services = services
+        self._execution = execution
+        self._made: Mapping[str, Callable[..., object]] | None = None
+
+    def _all(self) -> Mapping[str, Callable[..., object]]:
+        if self._made is None:
+            execution = self._execution
+            identity = RunIdentity(
+                execution_id=execution.id,
+                namespace=execution.namespace,
+                flow_id=execution.flow_id,
+                task_id="",
+                task_run_id="",
+                attempt=0,
+            )
+            variables = {} if execution.trigger is None else {"trigger": execution.trigger.get("variables", {})}
+            self._made = ExpressionServices(self._services, identity, variables, Masker()).functions()
+        return self._made
+
+    def __getitem__(self, name: str) -> Callable[..., object]:
+        return self._all()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._all())
+
+    def __len__(self) -> int:
+        return len(self._all())
+
+
+def open_home(
+    settings: Settings,
+    *,
+    what: str = "tercel run",
+    namespace_files: Callable[[str], NamespaceFiles] | None = None,
+    on_wait: Callable[[str], object] = lambda _: None,
+    recover: bool = True,
+) -> Engine:
+    """Start the embedded engine in a home, made where it is missing.
+
+    Any number of processes share a home this way, each running its own executions; only a process that needs it alone
+    keeps others out.
+
+    Args:
+        settings: of this process.
+        what: the command, for other processes' messages.
+        namespace_files: gives the files of a namespace; those in internal storage where None.
+        on_wait: told, before the wait, who has the home to itself.
+        recover: go on with what dead processes left open.
+
+    Raises:
+        HomeInUseError: a process has the home to itself, and still does after the time set for waiting.
+        StorageError: the home cannot be used.
+    """
+    try:
+        os.makedirs(settings.home, mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise StorageError(
+            f"The home {settings.home} cannot be made: {error.strerror}.", "Give another one: --home DIR."
+        ) from error
+    process_id = _process_id()
+    lock = HomeLock(settings.home, process_id, what, patience_s=settings.home_patience_s, on_wait=on_wait)
+    try:
+        store = SqliteStore(settings.home / _DATABASE, owner=process_id, synchronous=settings.synchronous)
+    except BaseException:
+        lock.close()
+        raise
+    _calm_collector()
+    engine = Engine(settings, store, lock, worker_id=process_id, namespace_files=namespace_files)
+    if recover:
+        engine.recover()
+    return engine
+
+
+def read_home(settings: Settings) -> Home:
+    """Open a home to look at it.
+
+    Raises:
+        NotFoundError: nothing was run in this home yet.
+        StorageError: its records cannot be read by this version of tercel.
+    """
+    return Home(settings, SqliteStore(settings.home / _DATABASE, owner="", read_only=True))
+
+
+def _calm_collector() -> None:
+    """Have Python look for garbage cycles less often.
+
+    Rows live long and hold no cycles; looking through ten thousand of them again and again took half of the time of a
+    wide ForEach.
+    """
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
+
+
+def _read_flow(source: str) -> Flow:
+    return read_flow(source, catalog())
+
+
+def _process_id() -> str:
+    """Unlike that of any other process that ever used the home."""
+    return f"{os.uname().nodename.split('.')[0]}-{os.getpid()}-{base62(time.time_ns(), 11)}"
+
+
+def _visible_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """What expressions see as `envs`."""
+    return {
+        name.removeprefix(prefix).lower(): value
+        for name, value in environment.items()
+        for prefix in _ENVIRONMENT_PREFIXES
+        if name.startswith(prefix)
+    }
+
+
+def home_database(home: Path) -> Path:
+    """Where a home has its records."""
+    return home / _DATABASE

@@ -1,0 +1,311 @@
+"""Executions and task runs as rows; only what changed is written.
+
+An execution belongs to one process, its *owner*, which alone advances it. When that process is dead, another one
+adopts what it left open.
+"""
+
+import sqlite3
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import msgspec
+
+from tercel.errors import InvariantError, NotFoundError
+from tercel.model.execution import Attempt, Execution, TaskRun
+from tercel.model.state import TERMINAL, StateChange
+from tercel.store import Transaction
+from tercel.store.records import Changes, ExecutionQuery, StaleExecutionError
+from tercel.store.rows import instant, microseconds, pack, pack_values, unpack_values
+from tercel.store.sqlite import Database, SqliteTransaction
+from tercel.store.waiting import Promise
+
+_NONE = b"\xc0"
+
+
+class _ExecutionDetail(msgspec.Struct, array_like=True):
+    history: tuple[StateChange, ...]
+    outputs: msgspec.Raw
+    attempt_number: int
+    message: str
+
+
+class _ExecutionStart(msgspec.Struct, array_like=True):
+    inputs: msgspec.Raw
+    variables: msgspec.Raw
+    trigger: msgspec.Raw
+    parent_id: str | None
+    original_id: str | None
+
+
+class _RunDetail(msgspec.Struct, array_like=True):
+    history: tuple[StateChange, ...]
+    attempts: tuple[Attempt, ...]
+    message: str
+
+
+_EXECUTION = "id, namespace, flow_id, revision, version, labels, detail"
+_RUN = "execution_id, id, task_id, parent_id, value, iteration, fence, lost, due_us, worker, detail, outputs, plan"
+_OPEN = "state NOT IN ({})".format(", ".join(f"'{state}'" for state in sorted(TERMINAL)))
+
+_INSERT = (
+    "INSERT INTO executions (id, namespace, flow_id, revision, state, version, owner, created_us, ended_us, labels, "
+    "detail) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+_INSERT_START = "INSERT INTO execution_starts (execution_id, body) VALUES (?, ?)"
+_UPDATE = (
+    "UPDATE executions SET state = ?, version = ?, ended_us = ?, labels = ?, detail = ? WHERE id = ? AND version = ?"
+)
+_UPSERT_RUN = (
+    f"INSERT INTO task_runs (state, {_RUN}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
+    "ON CONFLICT (execution_id, id) DO UPDATE SET state = excluded.state, fence = excluded.fence, "
+    "lost = excluded.lost, due_us = excluded.due_us, worker = excluded.worker, detail = excluded.detail, "
+    "outputs = excluded.outputs, plan = excluded.plan"
+)
+
+
+class SqliteExecutions:
+    """Executions in a database.
+
+    Args:
+        owner: the process that new executions belong to.
+    """
+
+    def __init__(self, database: Database, owner: str) -> None:
+        self._database = database
+        self._owner = owner
+
+    def save(self, tx: Transaction, changes: Changes) -> None:
+        """Write *changes* with *tx*, all or none of them.
+
+        The transaction fails with StaleExecutionError where an execution has another version than said.
+        """
+        if not isinstance(tx, SqliteTransaction):
+            raise InvariantError("This transaction is none of this store's.")
+        owner = self._owner
+        created = [_execution_row(execution, owner) for execution in changes.created]
+        starts = [(execution.id, _start(execution)) for execution in changes.created]
+        changed = [_changed_row(execution, version) for execution, version in changes.changed]
+        removed = list(changes.removed)
+        runs = [_run_row(run) for run in changes.runs]
+
+        def write(connection: sqlite3.Connection) -> None:
+            if created:
+                connection.executemany(_INSERT, created)
+                connection.executemany(_INSERT_START, starts)
+            if changed and connection.executemany(_UPDATE, changed).rowcount != len(changed):
+                raise StaleExecutionError("An execution was changed by somebody else meanwhile.")
+            if removed:
+                connection.executemany("DELETE FROM task_runs WHERE execution_id = ? AND id = ?", removed)
+            if runs:
+                connection.executemany(_UPSERT_RUN, runs)
+
+        tx.write(write)
+
+    async def find(self, execution_id: str) -> Execution | None:
+        """The execution, without its task runs; None where there is none."""
+        with self._database.reading() as connection:
+            row = connection.execute(
+                f"SELECT {_EXECUTION}, body FROM executions LEFT JOIN execution_starts ON execution_id = id "
+                "WHERE id = ?",
+                (execution_id,),
+            ).fetchone()
+        return None if row is None else _execution(row)
+
+    async def get(self, execution_id: str) -> Execution:
+        """As `find`. Raises NotFoundError."""
+        found = await self.find(execution_id)
+        if found is None:
+            raise NotFoundError(f"There is no execution {execution_id}.", "`tercel execution list` shows the latest.")
+        return found
+
+    async def task_runs(self, execution_id: str) -> list[TaskRun]:
+        """Its task runs, oldest first; empty where it has none or does not exist."""
+        with self._database.reading() as connection:
+            rows = connection.execute(
+                f"SELECT {_RUN} FROM task_runs WHERE execution_id = ? ORDER BY rowid", (execution_id,)
+            ).fetchall()
+        return [_run(row) for row in rows]
+
+    async def search(self, query: ExecutionQuery) -> list[Execution]:
+        """A page of executions, newest first."""
+        terms: list[str] = []
+        values: list[object] = []
+        if query.namespace is not None:
+            terms.append("namespace = ?")
+            values.append(query.namespace)
+        if query.flow_id is not None:
+            terms.append("flow_id = ?")
+            values.append(query.flow_id)
+        if query.states:
+            terms.append(f"state IN ({', '.join('?' * len(query.states))})")
+            values.extend(str(state) for state in query.states)
+        if query.before is not None:
+            terms.append("id < ?")
+            values.append(query.before)
+        where = f"WHERE {' AND '.join(terms)}" if terms else ""
+        with self._database.reading() as connection:
+            rows = connection.execute(
+                f"SELECT {_EXECUTION}, body FROM executions LEFT JOIN execution_starts ON execution_id = id "
+                f"{where} ORDER BY id DESC LIMIT ?",
+                (*values, query.limit),
+            ).fetchall()
+        return [_execution(row) for row in rows]
+
+    async def open_owners(self) -> list[str]:
+        """The processes, this one apart, that executions which have not ended belong to."""
+        with self._database.reading() as connection:
+            rows = connection.execute(
+                f"SELECT DISTINCT owner FROM executions WHERE {_OPEN} AND owner <> ?", (self._owner,)
+            ).fetchall()
+        return [row[0] for row in rows]
+
+    def adopt(self, owners: Sequence[str]) -> Promise[list[str]]:
+        """Take over what *owners*, all of them dead, left open; gives the ids, oldest first."""
+
+        def write(connection: sqlite3.Connection) -> list[str]:
+            rows = connection.execute(
+                f"UPDATE executions SET owner = ? WHERE {_OPEN} AND owner IN ({', '.join('?' * len(owners))}) "
+                "RETURNING id",
+                (self._owner, *owners),
+            ).fetchall()
+            return sorted(row[0] for row in rows)
+
+        return self._database.submit(write)
+
+
+def _execution_row(execution: Execution, owner: str) -> tuple[object, ...]:
+    return (
+        execution.id,
+        execution.namespace,
+        execution.flow_id,
+        execution.revision,
+        str(execution.state),
+        execution.version,
+        owner,
+        microseconds(execution.history[0].date),
+        _ended_us(execution),
+        _labels(execution),
+        _execution_detail(execution),
+    )
+
+
+def _changed_row(execution: Execution, version: int) -> tuple[object, ...]:
+    return (
+        str(execution.state),
+        execution.version,
+        _ended_us(execution),
+        _labels(execution),
+        _execution_detail(execution),
+        execution.id,
+        version,
+    )
+
+
+def _ended_us(execution: Execution) -> int | None:
+    last = execution.history[-1]
+    return microseconds(last.date) if last.state in TERMINAL else None
+
+
+def _labels(execution: Execution) -> str:
+    return msgspec.json.encode(execution.labels).decode()
+
+
+def _execution_detail(execution: Execution) -> bytes:
+    return pack(
+        _ExecutionDetail(
+            execution.history, msgspec.Raw(pack_values(execution.outputs)), execution.attempt_number, execution.message
+        )
+    )
+
+
+def _start(execution: Execution) -> bytes:
+    return pack(
+        _ExecutionStart(
+            msgspec.Raw(pack_values(execution.inputs)),
+            msgspec.Raw(pack_values(execution.variables)),
+            msgspec.Raw(_NONE if execution.trigger is None else pack_values(execution.trigger)),
+            execution.parent_id,
+            execution.original_id,
+        )
+    )
+
+
+def _run_row(run: TaskRun) -> tuple[object, ...]:
+    return (
+        str(run.history[-1].state),
+        run.execution_id,
+        run.id,
+        run.task_id,
+        run.parent_id,
+        run.value,
+        run.iteration,
+        run.fence,
+        run.lost,
+        None if run.due is None else microseconds(run.due),
+        run.worker,
+        pack(_RunDetail(run.history, run.attempts, run.message)),
+        pack_values(run.outputs),
+        None if run.plan is None else pack(run.plan),
+    )
+
+
+@cache
+def _decode_execution_detail() -> msgspec.msgpack.Decoder[_ExecutionDetail]:
+    return msgspec.msgpack.Decoder(_ExecutionDetail)  # made on first use: a run that only writes needs none
+
+
+@cache
+def _decode_start() -> msgspec.msgpack.Decoder[_ExecutionStart]:
+    return msgspec.msgpack.Decoder(_ExecutionStart)
+
+
+@cache
+def _decode_run_detail() -> msgspec.msgpack.Decoder[_RunDetail]:
+    return msgspec.msgpack.Decoder(_RunDetail)
+
+
+def _execution(row: tuple[Any, ...]) -> Execution:
+    execution_id, namespace, flow_id, revision, version, labels, detail_blob, start_blob = row
+    detail = _decode_execution_detail().decode(detail_blob)
+    start = _decode_start().decode(start_blob)
+    trigger = bytes(start.trigger)
+    return Execution(
+        id=execution_id,
+        namespace=namespace,
+        flow_id=flow_id,
+        revision=revision,
+        history=detail.history,
+        inputs=unpack_values(bytes(start.inputs)),
+        outputs=unpack_values(bytes(detail.outputs)),
+        labels=msgspec.json.decode(labels, type=dict[str, str]),
+        variables=unpack_values(bytes(start.variables)),
+        trigger=None if trigger == _NONE else unpack_values(trigger),
+        parent_id=start.parent_id,
+        original_id=start.original_id,
+        attempt_number=detail.attempt_number,
+        message=detail.message,
+        version=version,
+    )
+
+
+def _run(row: tuple[Any, ...]) -> TaskRun:
+    execution_id, run_id, task_id, parent_id, value, iteration, fence, lost, due_us, worker, blob, outputs, plan = row
+    detail = _decode_run_detail().decode(blob)
+    return TaskRun(
+        id=run_id,
+        execution_id=execution_id,
+        task_id=task_id,
+        parent_id=parent_id,
+        value=value,
+        iteration=iteration,
+        history=detail.history,
+        attempts=detail.attempts,
+        outputs=unpack_values(outputs),
+        fence=fence,
+        lost=lost,
+        due=None if due_us is None else instant(due_us),
+        worker=worker,
+        plan=None if plan is None else msgspec.msgpack.decode(plan),
+        message=detail.message,
+    )

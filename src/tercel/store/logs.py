@@ -1,0 +1,297 @@
+"""Log lines and metrics: taken from any thread, written in batches, read page by page.
+
+Lines wait at most `FLUSH_AFTER_S`, or until `CHUNK_BYTES` of them wait; a writer that is faster than the disk is
+held back, so that memory stays bounded and no line is lost.
+"""
+
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
+from itertools import groupby
+from threading import Condition, Thread
+from time import monotonic
+from typing import Any
+
+import msgspec
+
+from tercel.model.logs import LogEntry, Metric
+from tercel.model.task import LEVEL_RANK, LogLevel
+from tercel.store.records import LogPage
+from tercel.store.rows import instant, microseconds
+from tercel.store.sqlite import Database
+from tercel.store.waiting import Promise
+
+FLUSH_AFTER_S = 0.2
+CHUNK_BYTES = 64 * 1024
+MOST_WAITING_BYTES = 4 * 1024 * 1024
+_WORTH_COMPRESSING_BYTES = 8 * 1024
+_ENTRY_BYTES = 400  # what an entry costs beside its message
+
+Listener = Callable[[Sequence[LogEntry]], object]
+
+
+class SqliteLogs:
+    """Logs and metrics in a database."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._changed = Condition()
+        self._entries: list[LogEntry] = []
+        self._metrics: list[Metric] = []
+        self._waiting_bytes = 0
+        self._taken_bytes = 0
+        self._flushes: list[Promise[None]] = []
+        self._thread: Thread | None = None
+        self._is_closing = False
+        self._failure: BaseException | None = None
+        self._listeners: list[Listener] = []
+        self._compress: Callable[[bytes], bytes] | None = None
+
+    def write_logs(self, entries: Iterable[LogEntry]) -> None:
+        """Take lines, from any thread; blocks while `MOST_WAITING_BYTES` wait. Raises StorageError once writing failed.
+
+        The order of the lines of one thread is kept.
+        """
+        taken = entries if isinstance(entries, list) else list(entries)
+        size = sum(len(entry.message) for entry in taken) + _ENTRY_BYTES * len(taken)
+        self._take(taken, [], size)
+
+    def write_metrics(self, metrics: Iterable[Metric]) -> None:
+        """Take metrics, from any thread; as `write_logs`."""
+        taken = list(metrics)
+        self._take([], taken, _ENTRY_BYTES * len(taken))
+
+    def _take(self, entries: list[LogEntry], metrics: list[Metric], size: int) -> None:
+        with self._changed:
+            while self._waiting_bytes + self._taken_bytes > MOST_WAITING_BYTES and self._failure is None:
+                self._changed.wait()
+            if self._failure is not None:
+                raise self._failure
+            is_first = not self._waiting_bytes
+            self._entries += entries
+            self._metrics += metrics
+            before, self._waiting_bytes = self._waiting_bytes, self._waiting_bytes + size
+            if is_first or before < CHUNK_BYTES <= self._waiting_bytes:
+                self._wake()
+
+    def _wake(self) -> None:
+        if self._thread is None:
+            self._thread = Thread(target=self._flush_all, name="tercel-logs", daemon=True)
+            self._thread.start()
+        self._changed.notify_all()
+
+    def flush(self) -> Promise[None]:
+        """Write what waits now; the promise is kept once it is committed."""
+        promise: Promise[None] = Promise()
+        with self._changed:
+            if self._failure is not None:
+                promise.fail(self._failure)
+            elif self._waiting_bytes or self._taken_bytes:
+                self._flushes.append(promise)
+                self._wake()
+            else:
+                promise.resolve(None)
+        return promise
+
+    def listen(self, listener: Listener) -> Callable[[], None]:
+        """Call *listener* with every batch of lines as it is written, in the log's own thread; gives a way to stop.
+
+        A listener that raises is not called again.
+        """
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener) if listener in self._listeners else None
+
+    def _flush_all(self) -> None:
+        while True:
+            with self._changed:
+                while not (self._waiting_bytes or self._is_closing or self._flushes):
+                    self._changed.wait()
+                due = monotonic() + FLUSH_AFTER_S
+                while self._waiting_bytes < CHUNK_BYTES and not (self._flushes or self._is_closing):
+                    if not self._changed.wait(due - monotonic()):
+                        break
+                entries, self._entries = self._entries, []
+                metrics, self._metrics = self._metrics, []
+                flushes, self._flushes = self._flushes, []
+                self._taken_bytes, self._waiting_bytes = self._waiting_bytes, 0
+                is_last = self._is_closing
+            failure = self._store(entries, metrics)
+            with self._changed:
+                self._taken_bytes = 0
+                self._failure = failure
+                self._changed.notify_all()
+            for promise in flushes:
+                if failure is None:
+                    promise.resolve(None)
+                else:
+                    promise.fail(failure)
+            if is_last or failure is not None:
+                return
+
+    def _store(self, entries: list[LogEntry], metrics: list[Metric]) -> Exception | None:
+        """Write one batch; gives the error where it could not be written."""
+        for listener in list(self._listeners):
+            try:
+                listener(entries)
+            except Exception:  # whoever only looks must not stop the log
+                self._listeners.remove(listener)
+        chunks = [self._chunk(part) for part in _parts(entries)]
+        rows = [_metric_row(metric) for metric in metrics]
+        if not (chunks or rows):
+            return None
+
+        def write(connection: sqlite3.Connection) -> None:
+            if chunks:
+                connection.executemany(_INSERT_CHUNK, chunks)
+            if rows:
+                connection.executemany(_INSERT_METRIC, rows)
+
+        try:
+            self._database.submit(write).wait()
+        except Exception as error:  # whoever writes next is told
+            return error
+        return None
+
+    def _chunk(self, entries: list[LogEntry]) -> tuple[object, ...]:
+        runs = {entry.task_run_id for entry in entries}
+        mask = 0
+        for level in {entry.level for entry in entries}:
+            mask |= 1 << LEVEL_RANK[level]
+        data = _encode_lines(entries)
+        encoding = "plain"
+        if len(data) >= _WORTH_COMPRESSING_BYTES:
+            if self._compress is None:
+                from zstandard import ZstdCompressor  # noqa: PLC0415  # 12 ms that a short log does not need
+
+                self._compress = ZstdCompressor(level=1).compress
+            data, encoding = self._compress(data), "zstd"
+        return (
+            entries[0].execution_id,
+            runs.pop() if len(runs) == 1 else None,
+            len(entries),
+            mask,
+            microseconds(entries[0].date),
+            microseconds(entries[-1].date),
+            encoding,
+            data,
+        )
+
+    async def read(
+        self,
+        execution_id: str,
+        *,
+        task_run_id: str | None = None,
+        min_level: LogLevel = LogLevel.TRACE,
+        after: int = 0,
+        most_chunks: int = 32,
+    ) -> LogPage:
+        """A page of an execution's log: lines of *min_level* or above, of one task run where it is given.
+
+        Lines that are not written yet are not seen; `flush` first to see all.
+        """
+        rank = LEVEL_RANK[min_level]
+        with self._database.reading() as connection:
+            rows = connection.execute(
+                "SELECT id, encoding, data FROM log_chunks WHERE execution_id = ? AND id > ? "
+                "AND (? IS NULL OR task_run_id IS NULL OR task_run_id = ?) AND level_mask >= ? ORDER BY id LIMIT ?",
+                (execution_id, after, task_run_id, task_run_id, 1 << rank, most_chunks),
+            ).fetchall()
+        entries = [
+            entry
+            for _, encoding, data in rows
+            for entry in _decode_lines(encoding, data)
+            if LEVEL_RANK[entry.level] >= rank and task_run_id in {None, entry.task_run_id}
+        ]
+        return LogPage(entries, rows[-1][0] if rows else after, len(rows) < most_chunks)
+
+    async def metrics(self, execution_id: str, task_run_id: str | None = None) -> list[Metric]:
+        """The metrics of an execution, or of one of its task runs, in the order of writing."""
+        with self._database.reading() as connection:
+            rows = connection.execute(
+                "SELECT execution_id, task_id, task_run_id, attempt, type, name, value, date_us, tags FROM metrics "
+                "WHERE execution_id = ? AND (? IS NULL OR task_run_id = ?) ORDER BY id",
+                (execution_id, task_run_id, task_run_id),
+            ).fetchall()
+        return [_metric(row) for row in rows]
+
+    def close(self) -> None:
+        """Write what waits; nothing may be written afterwards."""
+        with self._changed:
+            self._is_closing = True
+            self._changed.notify_all()
+        if self._thread is not None:
+            self._thread.join()
+
+
+_INSERT_CHUNK = (
+    "INSERT INTO log_chunks (execution_id, task_run_id, lines, level_mask, first_us, last_us, encoding, data) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+)
+_INSERT_METRIC = (
+    "INSERT INTO metrics (execution_id, task_id, task_run_id, attempt, type, name, value, date_us, tags) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+
+_encode_lines = msgspec.json.Encoder().encode_lines
+
+
+@cache
+def _entry_decoder() -> msgspec.json.Decoder[LogEntry]:
+    return msgspec.json.Decoder(LogEntry)
+
+
+def _decode_lines(encoding: str, data: bytes) -> list[LogEntry]:
+    if encoding == "zstd":
+        from zstandard import ZstdDecompressor  # noqa: PLC0415  # only where a chunk is compressed
+
+        data = ZstdDecompressor().decompress(data)
+    return _entry_decoder().decode_lines(data)
+
+
+def _parts(entries: list[LogEntry]) -> Iterator[list[LogEntry]]:
+    """*entries* as chunks: of one execution each, and no larger than need be."""
+    by_execution: dict[str, list[LogEntry]] = {}
+    for execution_id, group in groupby(entries, key=_execution_id):
+        by_execution.setdefault(execution_id, []).extend(group)
+    for lines in by_execution.values():
+        start = size = 0
+        for end, entry in enumerate(lines, 1):
+            size += len(entry.message) + 200
+            if size >= CHUNK_BYTES:
+                yield lines[start:end]
+                start, size = end, 0
+        if start < len(lines):
+            yield lines[start:]
+
+
+def _execution_id(entry: LogEntry) -> str:
+    return entry.execution_id
+
+
+def _metric_row(metric: Metric) -> tuple[object, ...]:
+    return (
+        metric.execution_id,
+        metric.task_id,
+        metric.task_run_id,
+        metric.attempt,
+        metric.type,
+        metric.name,
+        metric.value,
+        microseconds(metric.date),
+        msgspec.json.encode(metric.tags).decode(),
+    )
+
+
+def _metric(row: tuple[Any, ...]) -> Metric:
+    execution_id, task_id, task_run_id, attempt, type_, name, value, date_us, tags = row
+    return Metric(
+        execution_id=execution_id,
+        task_id=task_id,
+        task_run_id=task_run_id,
+        attempt=attempt,
+        type=type_,
+        name=name,
+        value=value,
+        date=instant(date_us),
+        tags=msgspec.json.decode(tags, type=dict[str, str]),
+    )

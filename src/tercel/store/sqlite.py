@@ -1,0 +1,212 @@
+"""The embedded database: one thread writes, everything that waits goes into one transaction, readers beside it.
+
+Knows connections, transactions and threads; what is written is said by `flows`, `executions` and `logs`.
+"""
+
+import sqlite3
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from threading import Lock, Thread
+from types import TracebackType
+from typing import Any, Literal, TypeVar
+
+from tercel.errors import NotFoundError, StorageError
+from tercel.store.migrate import SQLITE_MIGRATIONS, migrate, read_migrations
+from tercel.store.waiting import Promise
+
+T = TypeVar("T")
+Write = Callable[[sqlite3.Connection], T]
+"""Changes rows in a transaction that somebody else opens and commits; gives what the caller wants to know."""
+
+Synchronous = Literal["FULL", "NORMAL"]
+
+_MOST_WRITES_IN_ONE = 512
+_BUSY_TIMEOUT_S = 30.0
+
+
+class Database:
+    """One SQLite file.
+
+    Args:
+        path: the file; made where it is missing.
+        synchronous: FULL makes every commit survive a power cut, NORMAL only a crash of the process.
+        read_only: only read, beside a process that writes; the file must exist.
+
+    Raises:
+        StorageError: the file cannot be opened, or its schema does not fit.
+        NotFoundError: *read_only*, and there is no such file.
+    """
+
+    def __init__(self, path: Path, synchronous: Synchronous = "FULL", *, read_only: bool = False) -> None:
+        self._path = path
+        self._is_read_only = read_only
+        self._waiting: SimpleQueue[tuple[Write[Any], Promise[Any]] | None] = SimpleQueue()
+        self._thread: Thread | None = None
+        self._thread_guard = Lock()
+        self._readers: list[sqlite3.Connection] = []
+        self._is_closed = False
+        if read_only:
+            if not path.exists():
+                raise NotFoundError(f"There is no database {path}.", "Nothing was run in this home yet.")
+            migrations = read_migrations(SQLITE_MIGRATIONS)
+            with self.reading() as connection:
+                known = connection.execute("SELECT max(version) FROM schema_version").fetchone()[0]
+            if known != len(migrations):
+                raise StorageError(
+                    f"The database {path} has schema version {known}, this tercel needs {len(migrations)}.",
+                    "`tercel run` with this version brings an older one up to date.",
+                )
+            return
+        try:
+            self._writer = self._connect()
+            self._writer.execute("PRAGMA journal_mode = WAL")
+            self._writer.execute(f"PRAGMA synchronous = {synchronous}")
+            migrate(self._writer, read_migrations(SQLITE_MIGRATIONS))
+        except sqlite3.Error as error:
+            raise StorageError(f"The database {path} cannot be opened: {error}.") from error
+
+    def _connect(self) -> sqlite3.Connection:
+        mode = "?mode=ro" if self._is_read_only else ""
+        connection = sqlite3.connect(
+            f"file:{str(self._path).replace('%', '%25').replace('?', '%3f').replace('#', '%23')}{mode}",
+            uri=True,
+            timeout=_BUSY_TIMEOUT_S,
+            isolation_level=None,
+            check_same_thread=False,
+            cached_statements=64,
+        )
+        connection.execute("PRAGMA temp_store = MEMORY")
+        return connection
+
+    def submit(self, write: Write[T]) -> Promise[T]:
+        """Queue *write* for the next transaction; the promise is kept once it is committed.
+
+        An error in *write* undoes that write alone and fails its promise; an error in the commit fails all of them.
+        """
+        promise: Promise[T] = Promise()
+        self._waiting.put((write, promise))
+        if self._thread is None:
+            self._start_writing()
+        return promise
+
+    def _start_writing(self) -> None:
+        with self._thread_guard:
+            if self._thread is None and not self._is_closed:
+                self._thread = Thread(target=self._write_all, name="tercel-writer", daemon=True)
+                self._thread.start()
+
+    def _write_all(self) -> None:
+        stopping = False
+        while not stopping:
+            first = self._waiting.get()
+            if first is None:
+                return
+            batch = [first]
+            try:
+                while len(batch) < _MOST_WRITES_IN_ONE:
+                    following = self._waiting.get_nowait()
+                    if following is None:
+                        stopping = True
+                        break
+                    batch.append(following)
+            except Empty:
+                pass
+            self._commit(batch)
+
+    def _commit(self, batch: list[tuple[Write[Any], Promise[Any]]]) -> None:
+        """Run *batch* in one transaction, then keep its promises."""
+        connection = self._writer
+        outcomes: list[tuple[Promise[Any], Any, BaseException | None]] = []
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            for write, promise in batch:
+                connection.execute("SAVEPOINT one")
+                try:
+                    outcomes.append((promise, write(connection), None))
+                except Exception as error:  # it belongs to the promise; the others go on
+                    connection.execute("ROLLBACK TO one")
+                    outcomes.append((promise, None, error))
+                connection.execute("RELEASE one")
+            connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            failure = StorageError(f"Writing to the database {self._path} failed: {error}.")
+            failure.__cause__ = error
+            for _, promise in batch:
+                promise.fail(failure)
+            return
+        for promise, result, error in outcomes:
+            if error is None:
+                promise.resolve(result)
+            else:
+                promise.fail(error)
+
+    @contextmanager
+    def reading(self) -> Generator[sqlite3.Connection]:
+        """A connection to read with, for one thread at a time; it sees everything committed before."""
+        try:
+            connection = self._readers.pop() if self._readers else self._reader()
+        except IndexError:  # another thread was faster
+            connection = self._reader()
+        try:
+            yield connection
+        except sqlite3.DatabaseError as error:
+            raise StorageError(f"Reading from the database {self._path} failed: {error}.") from error
+        finally:
+            self._readers.append(connection)
+
+    def _reader(self) -> sqlite3.Connection:
+        connection = self._connect()
+        connection.execute("PRAGMA query_only = ON")
+        return connection
+
+    def close(self) -> None:
+        """Commit what waits and close the file; a second call does nothing."""
+        with self._thread_guard:
+            if self._is_closed:
+                return
+            self._is_closed = True
+        if self._thread is not None:
+            self._waiting.put(None)
+            self._thread.join()
+        for connection in self._readers:
+            connection.close()
+        if not self._is_read_only:
+            self._writer.close()
+
+
+class SqliteTransaction:
+    """Collects writes, and commits them together when its block is left without an error."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._writes: list[Write[object]] = []
+        self._actions: list[Callable[[], object]] = []
+
+    def write(self, write: Write[object]) -> None:
+        """Add a write."""
+        self._writes.append(write)
+
+    def after_commit(self, action: Callable[[], object]) -> None:
+        """Call *action* once everything is committed, and never if it is not."""
+        self._actions.append(action)
+
+    async def __aenter__(self) -> "SqliteTransaction":
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            return
+        if self._writes:
+            await self._database.submit(self._write_all)
+        for action in self._actions:
+            action()
+
+    def _write_all(self, connection: sqlite3.Connection) -> None:
+        for write in self._writes:
+            write(connection)

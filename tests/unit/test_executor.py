@@ -1,0 +1,428 @@
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from time import monotonic, sleep
+from typing import Any
+
+import pytest
+
+from tercel.dispatch import Lease
+from tercel.dispatch.memory import MemoryDispatcher
+from tercel.errors import NotFoundError, StorageError, TercelError
+from tercel.executor import Executor
+from tercel.machine import FlowIndex, compile_flow
+from tercel.machine.messages import ChildChanged, KillRequested, TaskRunFinished, TaskRunStarted, WorkerLost
+from tercel.model import Execution, State, StateChange, TaskRun, WorkerJob, WorkerResult
+from tercel.model.source import read_flow
+from tercel.plugins import catalog
+from tercel.store import Promise, run
+from tercel.store.embedded import SqliteStore
+from tests.builders import an_execution
+from tests.flows import as_yaml, echo, fail, for_each, local_files, sequential
+
+WAIT_S = 20
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _result(state: str = "SUCCESS", **properties: Any) -> WorkerResult:
+    return WorkerResult(state=State(state), started_at=_now(), ended_at=_now(), **properties)
+
+
+def _run_inline(job: WorkerJob) -> WorkerResult:
+    if job.task.type.endswith("Fail"):
+        return _result("FAILED", message="as asked")
+    return _result(outputs={"value": f"{job.task.id}:{job.value}"})
+
+
+def a_new_execution(execution_id: str, flow_id: str = "flow") -> Execution:
+    return an_execution(id=execution_id, flow_id=flow_id, history=(StateChange(State.CREATED, _now()),))
+
+
+class CountingStore(SqliteStore):
+    """Counts transactions that write, and fails when told to."""
+
+    commits = 0
+    failure: Exception | None = None
+
+    def transaction(self) -> Any:
+        if self.failure is not None:
+            raise self.failure
+        self.commits += 1
+        return super().transaction()
+
+
+class World:
+    """An executor with a real store and dispatcher; the test plays the worker."""
+
+    def __init__(self, path: Path, owner: str = "me", **options: Any) -> None:
+        self.store = CountingStore(path / "test.db", owner=owner, synchronous="NORMAL")
+        self.dispatcher = MemoryDispatcher()
+        self.flows: dict[str, FlowIndex] = {}
+        self.jobs: list[tuple[WorkerJob, Lease]] = []
+        self.cancelled: list[str] = []
+        self.executor = Executor(
+            store=self.store,
+            dispatcher=self.dispatcher,
+            find_flow=self._find_flow,
+            run_inline=_run_inline,
+            clock=_now,
+            **options,
+        )
+
+    async def _find_flow(self, namespace: str, flow_id: str, revision: int) -> FlowIndex:
+        try:
+            return self.flows[flow_id]
+        except KeyError:
+            raise NotFoundError(f"There is no flow {flow_id}.") from None
+
+    def add_flow(self, *tasks: dict[str, Any], id: str = "flow", **properties: Any) -> None:
+        text = as_yaml({"id": id, "namespace": "tests", **properties, "tasks": list(tasks)})
+        self.flows[id] = compile_flow(read_flow(text, catalog()))
+
+    def consume(self, slots: int = 10) -> None:
+        self.dispatcher.consume(
+            None,
+            slots,
+            lambda job, lease: self.jobs.append((job, lease)),
+            lambda ref: self.cancelled.append(ref.task_run_id),
+        )
+
+    def start(self, execution_id: str = "execution", flow_id: str = "flow") -> Promise[Execution]:
+        ended = self.executor.ended(execution_id)
+        self.executor.create(a_new_execution(execution_id, flow_id)).wait(WAIT_S)
+        return ended
+
+    def finish(self, job: WorkerJob, state: str = "SUCCESS", **properties: Any) -> None:
+        event = TaskRunFinished(
+            now=_now(), run_id=job.task_run_id, fence=job.fence, result=_result(state, **properties)
+        )
+        self.executor.apply(job.execution_id, event).wait(WAIT_S)
+
+    def job(self, index: int) -> WorkerJob:
+        until(lambda: len(self.jobs) > index)
+        return self.jobs[index][0]
+
+    def runs(self, execution_id: str = "execution") -> dict[str, TaskRun]:
+        return {each.task_id: each for each in run(self.store.executions.task_runs(execution_id))}
+
+    def close(self) -> None:
+        self.executor.close()
+        self.store.close()
+
+
+def until(condition: Callable[[], object]) -> None:
+    deadline = monotonic() + WAIT_S
+    while not condition():
+        assert monotonic() < deadline, "it never happened"
+        sleep(0.001)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    world = World(tmp_path)
+    yield world
+    world.close()
+
+
+class TestInlineTasks:
+    def test_given_only_inline_tasks_then_the_whole_execution_is_one_transaction(self, world: World) -> None:
+        world.add_flow(*[echo(f"t{index}", "x") for index in range(40)])
+
+        ended = world.start().wait(WAIT_S)
+
+        assert ended.state is State.SUCCESS
+        assert world.store.commits == 1
+        assert run(world.store.executions.get("execution")) == ended
+        assert world.runs()["t39"].outputs == {"value": "t39:None"}
+
+    def test_given_inline_work_for_long_then_it_is_committed_in_between(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("tercel.executor._INLINE_BUDGET_S", 0.0001)
+        world = World(tmp_path)
+        world.add_flow(for_each("loop", [f"{number}" for number in range(30)], echo("t", "x"), concurrencyLimit=0))
+
+        ended = world.start().wait(WAIT_S)
+
+        assert ended.state is State.SUCCESS
+        assert world.store.commits > 3
+        world.close()
+
+    def test_given_one_that_fails_then_the_flow_fails(self, world: World) -> None:
+        world.add_flow(sequential("s", echo("before", "x"), fail("no"), echo("after", "x")))
+
+        assert world.start().wait(WAIT_S).state is State.FAILED
+
+        assert set(world.runs()) == {"s", "before", "no"}
+
+
+class TestJobs:
+    def test_given_a_task_for_workers_then_a_job_comes_after_the_commit_with_its_variables(self, world: World) -> None:
+        world.add_flow(echo("first", "x"), local_files("second"))
+        seen: list[dict[str, TaskRun]] = []
+        world.dispatcher.consume(
+            None, 1, lambda job, lease: (seen.append(world.runs()), world.jobs.append((job, lease))), lambda ref: None
+        )
+
+        ended = world.start()
+        job = world.job(0)
+
+        assert seen[0]["second"].fence == job.fence == 1
+        assert job.task.id == "second"
+        assert job.variables["outputs"] == {"first": {"value": "first:None"}}
+        assert not ended.is_done
+        world.finish(job, outputs={"uris": {}})
+        assert ended.wait(WAIT_S).state is State.SUCCESS
+        assert world.runs()["second"].outputs == {"uris": {}}
+
+    def test_given_a_result_with_an_old_fence_then_it_changes_nothing(self, world: World) -> None:
+        world.add_flow(local_files("task"))
+        world.consume()
+        ended = world.start()
+        old = world.job(0)
+        lost = WorkerLost(now=_now(), run_id=old.task_run_id, fence=old.fence)
+        world.executor.apply("execution", lost).wait(WAIT_S)
+
+        world.finish(old, "FAILED", message="too late")
+
+        new = world.job(1)
+        assert new.fence == 2
+        assert not ended.is_done
+        world.finish(new)
+        assert ended.wait(WAIT_S).state is State.SUCCESS
+
+    def test_given_a_patient_event_then_it_shares_the_commit_of_the_next(self, world: World) -> None:
+        world.add_flow(local_files("task"))
+        world.consume()
+        ended = world.start()
+        job = world.job(0)
+        before = world.store.commits
+
+        world.executor.post(
+            "execution", TaskRunStarted(now=_now(), run_id=job.task_run_id, fence=job.fence, worker="worker")
+        )
+        world.finish(job)
+
+        assert ended.wait(WAIT_S).state is State.SUCCESS
+        assert world.store.commits == before + 1
+        assert [change.state for change in world.runs()["task"].history] == ["CREATED", "RUNNING", "SUCCESS"]
+        assert world.runs()["task"].attempts[0].worker == "worker"
+
+    def test_given_a_patient_event_and_no_other_then_it_is_committed_soon(self, world: World) -> None:
+        world.add_flow(local_files("task"))
+        world.consume()
+        world.start()
+        job = world.job(0)
+        sleep(0.1)  # the executor rests by now
+
+        world.executor.post(
+            "execution", TaskRunStarted(now=_now(), run_id=job.task_run_id, fence=job.fence, worker="worker")
+        )
+
+        until(lambda: world.runs()["task"].state is State.RUNNING)
+
+    def test_given_a_retry_then_its_timer_brings_the_next_job(self, world: World) -> None:
+        world.add_flow(local_files("task", retry={"type": "constant", "interval": "PT0.02S", "maxAttempts": 2}))
+        world.consume()
+        ended = world.start()
+
+        world.finish(world.job(0), "FAILED", message="first")
+        world.finish(world.job(1))
+
+        assert ended.wait(WAIT_S).state is State.SUCCESS
+        assert world.job(1).attempt == 1
+
+
+class TestKill:
+    def test_given_a_queued_job_then_it_is_taken_back_and_the_execution_ends(self, world: World) -> None:
+        world.add_flow(local_files("task"))
+        ended = world.start()
+        until(lambda: world.dispatcher.depth("") == 1)
+
+        world.executor.apply("execution", KillRequested(now=_now())).wait(WAIT_S)
+
+        assert ended.wait(WAIT_S).state is State.KILLED
+        assert world.dispatcher.depth("") == 0
+        assert world.runs()["task"].state is State.KILLED
+
+    def test_given_a_running_job_then_its_worker_is_told_and_its_end_awaited(self, world: World) -> None:
+        world.add_flow(local_files("task"))
+        world.consume()
+        ended = world.start()
+        job = world.job(0)
+
+        world.executor.apply("execution", KillRequested(now=_now())).wait(WAIT_S)
+        until(lambda: world.cancelled == [job.task_run_id])
+        assert not ended.is_done
+        world.finish(job, "KILLED")
+
+        assert ended.wait(WAIT_S).state is State.KILLED
+
+
+class TestErrors:
+    def test_given_no_such_execution_then_whoever_asks_is_told(self, world: World) -> None:
+        with pytest.raises(NotFoundError, match=r"There is no execution gone\."):
+            world.executor.apply("gone", KillRequested(now=_now())).wait(WAIT_S)
+
+    def test_given_an_execution_that_cannot_be_advanced_then_the_others_go_on(self, world: World) -> None:
+        world.add_flow(echo("t", "x"))
+        good = world.executor.ended("good")
+
+        bad = world.executor.create(a_new_execution("bad", "none"))
+        world.executor.create(a_new_execution("good"))
+
+        with pytest.raises(NotFoundError, match=r"There is no flow none\."):
+            bad.wait(WAIT_S)
+        assert good.wait(WAIT_S).state is State.SUCCESS
+
+    def test_given_the_machine_fails_then_that_execution_alone_stays_as_it_was(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        world.add_flow(local_files("t"))
+        world.consume()
+        broken, ended = world.start(), world.start("other")
+        job = next(job for job, _ in [(world.job(0), 0), (world.job(1), 0)] if job.execution_id == "execution")
+        stored = world.runs()
+        from tercel import executor as module
+
+        advance = module.advance
+
+        def advance_badly(flow: Any, live: Any, event: Any, *others: Any) -> Any:
+            if live.execution.id == "execution":
+                raise ZeroDivisionError("our mistake")
+            return advance(flow, live, event, *others)
+
+        monkeypatch.setattr(module, "advance", advance_badly)
+        with pytest.raises(ZeroDivisionError):
+            world.finish(job)
+        with pytest.raises(ZeroDivisionError):
+            broken.wait(WAIT_S)
+        other = next(job for job, _ in world.jobs if job.execution_id == "other")
+        world.finish(other)
+
+        assert ended.wait(WAIT_S).state is State.SUCCESS
+        assert world.runs() == stored
+
+    def test_given_a_commit_that_fails_then_all_who_wait_are_told_and_nothing_changed(self, tmp_path: Path) -> None:
+        world = World(tmp_path)
+        world.add_flow(local_files("task"))
+        world.consume()
+        ended = world.start()
+        job = world.job(0)
+        stored = world.runs()
+        world.store.failure = StorageError("The disk is full.")
+
+        with pytest.raises(StorageError, match="disk is full"):
+            world.finish(job)
+        with pytest.raises(StorageError, match="disk is full"):
+            ended.wait(WAIT_S)
+        with pytest.raises(StorageError, match="disk is full"):
+            world.executor.apply("execution", KillRequested(now=_now())).wait(WAIT_S)
+
+        assert world.runs() == stored
+        world.close()
+
+    def test_given_a_closed_executor_then_whoever_waits_is_told(self, tmp_path: Path) -> None:
+        world = World(tmp_path)
+        world.add_flow(local_files("task"))
+        ended = world.start()
+
+        world.close()
+
+        with pytest.raises(TercelError, match="The engine is closed"):
+            ended.wait(WAIT_S)
+        with pytest.raises(TercelError, match="The engine is closed"):
+            world.executor.apply("execution", KillRequested(now=_now())).wait(WAIT_S)
+
+
+class TestMemory:
+    def test_given_more_executions_than_are_kept_then_they_are_read_again(self, tmp_path: Path) -> None:
+        world = World(tmp_path, most_live=1)
+        world.add_flow(local_files("one"), local_files("two"))
+        world.consume()
+        ends = [world.start(f"execution-{number}") for number in range(3)]
+
+        for index in range(6):
+            world.finish(world.job(index))
+
+        assert [ended.wait(WAIT_S).state for ended in ends] == [State.SUCCESS] * 3
+        world.close()
+
+
+class TestWatchers:
+    def test_given_a_watcher_then_it_sees_what_was_committed_until_it_stops(self, world: World) -> None:
+        world.add_flow(echo("t", "x"))
+        seen: list[tuple[str, list[str]]] = []
+
+        def watch(execution: Execution, runs: Sequence[TaskRun]) -> None:
+            assert run(world.store.executions.get(execution.id)) == execution
+            seen.append((execution.state.value, [each.task_id for each in runs]))
+
+        stop = world.executor.watch(watch)
+        world.start().wait(WAIT_S)
+        stop()
+        stop()
+        world.start("second").wait(WAIT_S)
+
+        assert seen == [("SUCCESS", ["t"])]
+
+    def test_given_a_watcher_that_raises_then_the_engine_goes_on_without_it(self, world: World) -> None:
+        world.add_flow(echo("t", "x"))
+        calls: list[str] = []
+
+        def watch(execution: Execution, runs: Sequence[TaskRun]) -> None:
+            calls.append(execution.id)
+            raise BrokenPipeError
+
+        world.executor.watch(watch)
+
+        assert world.start().wait(WAIT_S).state is State.SUCCESS
+        assert world.start("second").wait(WAIT_S).state is State.SUCCESS
+        assert calls == ["execution"]
+
+
+class TestRecovery:
+    def test_given_a_dead_process_then_its_jobs_run_again_and_timers_are_set(self, tmp_path: Path) -> None:
+        flow = (local_files("task", retry={"type": "constant", "interval": "PT0.02S", "maxAttempts": 3}),)
+        dead = World(tmp_path, owner="dead")
+        dead.add_flow(*flow)
+        dead.consume()
+        dead.start("waits")
+        dead.finish(dead.job(0), "FAILED", message="first")
+        dead.start("runs")
+        dead.consume()
+        until(lambda: any(job.execution_id == "runs" for job, _ in dead.jobs))
+        dead.close()
+
+        heir = World(tmp_path, owner="heir")
+        heir.add_flow(*flow)
+        heir.consume()
+        ends = {name: heir.executor.ended(name) for name in ("waits", "runs")}
+        heir.executor.recover(heir.store.executions.adopt(["dead"]).wait(WAIT_S))
+        heir.finish(heir.job(0))
+        heir.finish(heir.job(1))
+
+        assert {name: ended.wait(WAIT_S).state for name, ended in ends.items()} == {
+            "waits": State.SUCCESS,
+            "runs": State.SUCCESS,
+        }
+        assert {job.execution_id: job.fence for job, _ in heir.jobs} == {"waits": 2, "runs": 2}
+        heir.close()
+
+    def test_given_a_child_report_for_a_lost_job_then_it_is_ignored(self, world: World) -> None:
+        world.add_flow({"id": "wd", "type": "io.kestra.plugin.core.flow.WorkingDirectory", "tasks": [echo("c", "x")]})
+        world.consume()
+        world.start()
+        old = world.job(0)
+        world.executor.apply("execution", WorkerLost(now=_now(), run_id=old.task_run_id, fence=old.fence)).wait(WAIT_S)
+        child = TaskRun(
+            id="other", execution_id="execution", task_id="c", parent_id=old.task_run_id, history=an_execution().history
+        )
+
+        event = ChildChanged(now=_now(), run_id=old.task_run_id, fence=old.fence, child=child)
+        world.executor.apply("execution", event).wait(WAIT_S)
+
+        assert set(world.runs()) == {"wd"}

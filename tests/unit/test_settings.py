@@ -1,0 +1,86 @@
+from pathlib import Path
+
+import pytest
+
+from tercel.settings import SETTINGS, InvalidSettingError, Settings, read_settings, settings_table, unknown_settings
+
+
+class TestReadSettings:
+    def test_given_nothing_then_defaults_follow_from_the_home(self) -> None:
+        settings = read_settings({})
+
+        assert settings.home == Path("~/.tercel").expanduser()
+        assert settings.temporary_directory == settings.home / "tmp"
+        assert settings.dependency_directory == settings.home / "dependencies"
+        assert settings.synchronous == "FULL"
+        assert settings.slots >= 8
+
+    def test_given_the_environment_then_each_value_is_parsed(self) -> None:
+        settings = read_settings(
+            {
+                "TERCEL_HOME": "/srv/tercel",
+                "TERCEL_TMP_DIR": "/fast",
+                "TERCEL_SLOTS": "3",
+                "TERCEL_SYNCHRONOUS": "normal",
+                "TERCEL_WARNING_ON_STD_ERR": "no",
+                "TERCEL_KILL_GRACE": "0.5",
+                "TERCEL_MAX_OUTPUT_SIZE": "64K",
+                "TERCEL_CACHE_SIZE": "2GiB",
+                "TERCEL_STDERR_LEVEL": "",
+            }
+        )
+
+        assert settings == Settings(
+            home=Path("/srv/tercel"),
+            temporary_directory=Path("/fast"),
+            slots=3,
+            synchronous="NORMAL",
+            warning_on_std_err=False,
+            kill_grace_s=0.5,
+            max_output_bytes=65_536,
+            cache_limit_bytes=2 << 30,
+            dependency_directory=Path("/srv/tercel/dependencies"),
+        )
+
+    def test_given_the_command_line_then_it_wins(self) -> None:
+        settings = read_settings({"TERCEL_HOME": "/one", "TERCEL_SLOTS": "3"}, home=Path("/two"), slots=None)
+
+        assert (settings.home, settings.slots) == (Path("/two"), 3)
+
+    @pytest.mark.parametrize(
+        ("name", "value", "message"),
+        [
+            ("TERCEL_SLOTS", "0", "TERCEL_SLOTS is '0', which is not a whole number of at least 1. Unset means"),
+            ("TERCEL_SYNCHRONOUS", "off", "TERCEL_SYNCHRONOUS is 'off', which is not one of FULL, NORMAL. Unset means"),
+            ("TERCEL_KILL_GRACE", "-1", "TERCEL_KILL_GRACE is '-1', which is not a number of seconds. Unset means 10."),
+            ("TERCEL_CACHE_SIZE", "10 X", "TERCEL_CACHE_SIZE is '10 X', which is not a size such as 500M or 10G."),
+            ("TERCEL_WARNING_ON_STD_ERR", "2", "TERCEL_WARNING_ON_STD_ERR is '2', which is not true or false."),
+        ],
+    )
+    def test_given_a_value_that_does_not_fit_then_it_says_what_does(self, name: str, value: str, message: str) -> None:
+        with pytest.raises(InvalidSettingError) as caught:
+            read_settings({name: value})
+
+        assert str(caught.value).startswith(message)
+
+
+class TestTheTable:
+    def test_every_field_is_in_it_once_and_in_the_documented_form(self) -> None:
+        fields = [one.field for one in SETTINGS]
+
+        assert sorted(fields) == sorted(Settings.__struct_fields__)
+        assert all(one.environment.startswith("TERCEL_") and one.meaning.endswith(".") for one in SETTINGS)
+        assert settings_table().count("\n") == len(SETTINGS) + 1
+
+    def test_tasks_see_what_is_theirs(self) -> None:
+        seen = read_settings({"TERCEL_STDERR_LEVEL": "ERROR"}).for_tasks()
+
+        assert seen["script.stderr-level"] == "ERROR"
+        assert "" not in seen
+
+
+def test_given_unknown_variables_then_each_is_named_with_what_was_meant() -> None:
+    assert list(unknown_settings({"TERCEL_HOM": "x", "TERCEL_HOME": "y", "TERCEL_QQQ": "", "OTHER": ""})) == [
+        "TERCEL_HOM is no setting of tercel. Did you mean TERCEL_HOME?",
+        "TERCEL_QQQ is no setting of tercel.",
+    ]
