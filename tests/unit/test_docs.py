@@ -1,4 +1,4 @@
-"""The generated pages are up to date, so that a setting, command, type or scenario without its line in the docs fails."""
+"""The generated pages are up to date: no setting, command, type or scenario is without its line in the docs."""
 
 from __future__ import annotations
 

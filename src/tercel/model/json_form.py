@@ -114,15 +114,18 @@ def duration_of(history: Sequence[StateChange]) -> timedelta:
 
 
 def stored_files(runs: Iterable[TaskRun]) -> Mapping[str, str]:
-    """Every `kestra://` file that outputs name: `task.output.path` to URI, in the order of the task runs."""
+    """Every `kestra://` file that outputs name, once: `task.output.path` to URI, in the order of the task runs."""
     found: dict[str, str] = {}
+    seen: set[str] = set()
     for run in runs:
         name = run.task_id if run.value is None else f"{run.task_id}[{run.value}]"
         pending: list[tuple[str, object]] = [(name, run.outputs)]
         while pending:
             name, value = pending.pop(0)
             if isinstance(value, str) and value.startswith("kestra://"):
-                found[name] = value
+                if value not in seen:
+                    seen.add(value)
+                    found[name] = value
             elif isinstance(value, Mapping):
                 members = cast("Mapping[object, object]", value).items()
                 pending[:0] = [(f"{name}.{key}", item) for key, item in members]

@@ -69,7 +69,7 @@ def test_given_a_metric_then_its_tags_come_along() -> None:
 def test_given_outputs_then_every_stored_file_is_found() -> None:
     runs = [
         a_task_run("one", outputs={"uri": "kestra:///a", "n": 1, "files": {"x": "kestra:///b", "y": "no"}}),
-        a_task_run("two", value="v", outputs={"uri": "kestra:///c"}),
+        a_task_run("two", value="v", outputs={"uri": "kestra:///c", "again": "kestra:///a"}),
     ]
 
     assert stored_files(runs) == {"one.uri": "kestra:///a", "one.files.x": "kestra:///b", "two[v].uri": "kestra:///c"}
