@@ -35,3 +35,28 @@ def repository(tmp_path: Path) -> Path:
     git(path, "add", ".")
     git(path, "commit", "-qm", "first")
     return path
+
+
+CONFORMANCE = {
+    "expressions": "test_expression_conformance.py::test_given_a_case",
+    "script protocol, lines fed in two ways": "test_script_protocol_conformance.py::test_given_printed_lines",
+    "script protocol, byte streams": "test_script_protocol_conformance.py::test_given_chunks_of_bytes",
+    "seed flows": "test_seed_flows_run.py",
+    "WorkingDirectory scenarios": "test_working_directory_scenarios.py",
+    "simulated histories, in chunks of 250": "test_simulation.py",
+    "mutants of the machine": "test_mutants.py",
+}
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how many cases of each conformance suite passed, and what was skipped and why."""
+    stats = terminalreporter.stats
+    for name, place in CONFORMANCE.items():
+        counts = {
+            outcome: sum(place in report.nodeid for report in stats.get(outcome, ()) if hasattr(report, "nodeid"))
+            for outcome in ("passed", "failed", "skipped")
+        }
+        if any(counts.values()):
+            terminalreporter.write_line(f"{name}: " + ", ".join(f"{n} {outcome}" for outcome, n in counts.items() if n))
+    for reason in sorted({str(report.longrepr[2]) for report in stats.get("skipped", ()) if report.longrepr}):
+        terminalreporter.write_line(reason.removeprefix("Skipped: ") + ": skipped")

@@ -179,12 +179,14 @@ class Home:
         self.engine.call(self.engine.operations.kill(execution_id))
         return self.wait(execution_id)
 
-    def run_in_process(self, text: str, memory_mb: int | None = None) -> subprocess.CompletedProcess[str]:
+    def run_in_process(
+        self, text: str, memory_mb: int | None = None, prefix: Sequence[str] = ()
+    ) -> subprocess.CompletedProcess[str]:
         """Run a flow by `tercel run` in a process of its own, with so much memory at most."""
         self.close()
         path = self.root.parent / "flow.yaml"
         path.write_text(text)
-        command = [sys.executable, "-m", "tercel", "run", str(path), "--home", str(self.root)]
+        command = [*prefix, sys.executable, "-m", "tercel", "run", str(path), "--home", str(self.root)]
         if memory_mb is not None:
             command = [
                 "sh",
