@@ -72,6 +72,21 @@ def test_given_a_server_then_its_file_is_counted(tmp_path: Path) -> None:
     assert outputs_of(result, "fetch")["length"] == 4
 
 
+def guide_flows() -> list[str]:
+    text = (ROOT / "docs" / "guide.md").read_text()
+    return re.findall(r"^```yaml\n(id: .*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("text", [pytest.param(text, id=text.split()[1]) for text in guide_flows()])
+def test_given_a_flow_of_the_guide_then_it_succeeds(text: str, tmp_path: Path) -> None:
+    (tmp_path / "flow.yaml").write_text(text)
+
+    done = tercel("run", tmp_path / "flow.yaml", "--json", home=tmp_path / "home")
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads(done.stdout)["state"]["current"] == "SUCCESS"
+
+
 def readme_blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
 
