@@ -10,6 +10,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from bench.report import as_text
+
 MODULES = ("command_line", "engine", "cache")
 HERE = Path(__file__).parent
 
@@ -32,20 +34,6 @@ def main() -> int:
     machine = {"python": platform.python_version(), "cpus": os.cpu_count(), "system": platform.platform()}
     (HERE / "results.json").write_text(json.dumps({"machine": machine, "figures": rows}, indent=2) + "\n")
     return 1 if failed else 0
-
-
-def as_text(row: dict[str, object]) -> str:
-    """A row for people: name, value, ratio to its floor, target, and whether it is met."""
-    value, ratio, target = row["value"], row.get("ratio"), row.get("target")
-    over = "" if ratio is None else f"{ratio:.2f} × floor {row['floor']:g}"
-    verdict = ""
-    if isinstance(target, int | float):
-        met = row.get("met")
-        if met is None:
-            measured = ratio if row.get("target_of", "ratio") == "ratio" and ratio is not None else value
-            met = isinstance(measured, int | float) and measured <= target
-        verdict = f"target {target:g}: {'met' if met else 'MISSED'}"
-    return f"{row['name']!s:<46} {value:>10g} {row['unit']!s:<12} {over:<26} {verdict}"
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ The tree is a virtualenv with pandas, made once in the folder of $TERCEL_BENCH_T
 temporary folder); where it cannot be installed, a made-up tree of the same shape. Prints one JSON line a figure.
 """
 
-import json
 import os
 import random
 import resource
@@ -12,11 +11,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
+from bench.report import report, timed
 from tercel.layers import LayerStore
 from tercel.model.globs import Globs
 from tercel.storage.caches import CacheEntry, CacheKey, Caches, this_platform
@@ -31,27 +30,19 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="tercel-bench-", dir=tree.parent) as folder:
         bench = Bench(Path(folder), tree)
         report("cache.files", bench.files, f"files of {kind}")
-        report("cache.walk", *bench.unchanged(), target=1.5)
-        report("cache.first_save", *bench.first_save(), target=1.5)
+        report_both("cache.walk", bench.unchanged(), 1.5)
+        report_both("cache.first_save", bench.first_save(), 1.5)
         report("cache.keep_in_pool", bench.keep())
-        report("cache.restore", *bench.restore(), target=1.0)
-        report("cache.restore_fetched", *bench.restore_fetched())
+        report_both("cache.restore", bench.restore(), 1.0)
+        report_both("cache.restore_fetched", bench.restore_fetched())
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         report("cache.peak_memory", peak, "MB")
 
 
-def report(name: str, value: float, unit: str | float = "s", target: float | None = None) -> None:
-    """One line; a number in the place of the unit is the floor, in seconds."""
-    floor = unit if isinstance(unit, float) else None
-    line = {
-        "name": name,
-        "value": round(value, 5),
-        "unit": "s" if floor is not None else unit,
-        "floor": None if floor is None else round(floor, 5),
-        "ratio": None if floor is None else round(value / floor, 3),
-        "target": target,
-    }
-    print(json.dumps(line), flush=True)
+def report_both(name: str, measured_and_floor: tuple[float, float], target_ratio: float | None = None) -> None:
+    """Print what was measured over its floor."""
+    measured, floor = measured_and_floor
+    report(name, measured, floor=floor, target_ratio=target_ratio)
 
 
 class Bench:
@@ -105,9 +96,7 @@ class Bench:
         copy.mkdir()
         subprocess.run(["cp", "-a", self.run / "venv", copy / "venv"], check=True)
         with self.layers.pack(self.layers.look(copy, self.globs)) as packed:
-            start = time.perf_counter()
-            packed.keep("version")
-            return time.perf_counter() - start
+            return timed(lambda: packed.keep("version"))
 
     def restore(self) -> tuple[float, float]:
         """From the local tier into an empty directory, over `cp -a`."""
@@ -157,9 +146,7 @@ def in_turns(
         os.sync()
         for folder in warm:
             read_everything(folder)
-        start = time.perf_counter()
-        (measured, floor)[which]()
-        times[which].append(time.perf_counter() - start)
+        times[which].append(timed((measured, floor)[which]))
     return min(times[0]), min(times[1])
 
 

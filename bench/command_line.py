@@ -10,9 +10,10 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+
+from bench.report import report, timed
 
 ROOT = Path(__file__).parents[1]
 ROUNDS = int(os.environ.get("TERCEL_BENCH_ROUNDS", "7"))
@@ -25,12 +26,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="tercel-bench-") as folder:
         home = Path(folder)
         python = wall([sys.executable, "-c", "pass"], home)
-        report("start.python", python, "s", None, None)
-        report("start.version", wall([*tercel(), "--version"], home), "s", python, 0.08)
+        report("start.python", python)
+        report("start.version", wall([*tercel(), "--version"], home), floor=python, target=0.08)
         hello = [*tercel(), "run", str(ROOT / "examples/flows/hello.yaml"), "--home", folder]
         subprocess.run(hello, check=True, capture_output=True)  # the home is made
-        report("start.run_hello", wall(hello, home), "s", python, 0.2)
-        report("start.run_hello_memory", peak_mb(hello), "MB", None, 60)
+        report("start.run_hello", wall(hello, home), floor=python, target=0.2)
+        report("start.run_hello_memory", peak_mb(hello), "MB", target=60)
         scripts(home)
 
 
@@ -58,8 +59,8 @@ def scripts(home: Path) -> None:
         whole.append(timed(lambda: results.append(subprocess.run(command, env=env, check=True, capture_output=True))))
         inside.append(seconds(json.loads(results.pop().stdout)["state"]))
     floor = statistics.median(floors)
-    report("scripts.40_python_in_a_working_directory", statistics.median(inside), "s", floor, 1.3, is_ratio=True)
-    report("scripts.40_python_whole_command", statistics.median(whole), "s", floor, None, is_ratio=True)
+    report("scripts.40_python_in_a_working_directory", statistics.median(inside), floor=floor, target_ratio=1.3)
+    report("scripts.40_python_whole_command", statistics.median(whole), floor=floor)
 
 
 results: list[subprocess.CompletedProcess[bytes]] = []
@@ -72,12 +73,6 @@ def seconds(state: dict[str, str]) -> float:
 
 def tercel() -> Sequence[str]:
     return [str(Path(sys.executable).parent / "tercel")]
-
-
-def timed(run: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    run()
-    return time.perf_counter() - began
 
 
 def wall(command: Sequence[str], cwd: Path) -> float:
@@ -95,15 +90,6 @@ def peak_mb(command: Sequence[str]) -> float:
     )
     done = subprocess.run([sys.executable, "-c", script, *command], check=True, capture_output=True, text=True)
     return int(done.stdout) / 1024
-
-
-def report(
-    name: str, value: float, unit: str, floor: float | None, target: float | None, *, is_ratio: bool = False
-) -> None:
-    """One line; *target* is for the ratio where *is_ratio*, else for the value."""
-    ratio = None if floor is None else round(value / floor, 3)
-    line = {"name": name, "value": round(value, 4), "unit": unit, "floor": floor and round(floor, 4), "ratio": ratio}
-    print(json.dumps({**line, "target": target, "target_of": "ratio" if is_ratio else "value"}), flush=True)
 
 
 if __name__ == "__main__":

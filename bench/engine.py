@@ -7,7 +7,6 @@ Run it as `python -m bench.engine [NAME…]` to measure only the figures whose n
 """
 
 import asyncio
-import json
 import os
 import sqlite3
 import statistics
@@ -15,12 +14,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 
+from bench.report import report, timed
 from tercel.model.execution import Execution
 from tercel.model.state import State
 from tercel.plugin_api import Outputs, RunContext, RunnableTask, plugin
@@ -53,11 +53,7 @@ def main(wanted: Sequence[str] = ()) -> None:
         bench = Bench(Path(folder))
         for name, measure in FIGURES.items():
             if not wanted or any(part in name for part in wanted):
-                value, unit, floor, target = measure(bench)
-                line = {"name": f"engine.{name}", "value": round(value, 5), "unit": unit}
-                line["floor"] = None if floor is None else round(floor, 5)
-                line["ratio"] = None if not floor else round(value / floor, 3)
-                print(json.dumps({**line, "target": target}), flush=True)
+                measure(bench, f"engine.{name}")
 
 
 class Bench:
@@ -68,7 +64,7 @@ class Bench:
         self._homes = 0
 
     @contextmanager
-    def engine(self) -> Iterator[Engine]:
+    def engine(self) -> Generator[Engine]:
         """An engine in a home of its own."""
         self._homes += 1
         with open_home(read_settings({}, home=self.folder / f"home-{self._homes}")) as engine:
@@ -89,18 +85,11 @@ class Bench:
                 connection.execute("INSERT OR REPLACE INTO rows VALUES (?, ?)", (f"{number}", os.urandom(300)))
             connection.execute("COMMIT")
 
-        return statistics.median(_timed(commit) for _ in range(300))
-
-    @cached_property
-    def spawn_s(self) -> float:
-        """Half of all bare `sh -c :` take longer."""
-        return statistics.median(_timed(lambda: subprocess.run(["/bin/sh", "-c", ":"], check=True)) for _ in range(60))
+        return statistics.median(timed(commit) for _ in range(300))
 
 
-def _timed(action: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    action()
-    return time.perf_counter() - began
+Measure = Callable[[Bench, str], None]
+"""Measures a figure and reports it under the name that it is given."""
 
 
 def flow(id: str, *tasks: str) -> str:
@@ -134,16 +123,16 @@ def _check(execution: Execution) -> None:
         sys.exit(f"{execution.id} of {execution.flow_id} ended {execution.state}: {execution.message}")
 
 
-def hop(bench: Bench) -> tuple[float, str, float, str]:
+def hop(bench: Bench, name: str) -> None:
     """From the start of one worker task to the start of the next, in a sequence of 200."""
     with bench.engine() as engine:
         _began.clear()
         run(engine, flow("hops", *[WORKER] * 200))
         value = statistics.median(after - before for before, after in pairwise(_began))
-    return value, "s", bench.commit_s, "≤ 0.0015 s and ≤ 5 × one commit"
+    report(name, value, floor=bench.commit_s, target=0.0015, target_ratio=5)
 
 
-def hops_at_10000(bench: Bench) -> tuple[float, str, float, str]:
+def hops_at_10000(bench: Bench, name: str) -> None:
     """A hop of a loop of 10,000, one after the other, over that of a loop of 100."""
 
     def per_hop(engine: Engine, width: int) -> float:
@@ -154,30 +143,34 @@ def hops_at_10000(bench: Bench) -> tuple[float, str, float, str]:
     with bench.engine() as engine:
         small = statistics.median(per_hop(engine, 100) for _ in range(ROUNDS))
         large = per_hop(engine, 10_000)
-    return large, "s", small, "≤ 1.2 × a hop of 100"
+    report(name, large, floor=small, target_ratio=1.2)
 
 
-def forty(task: str) -> Callable[[Bench], tuple[float, str, float, str]]:
-    def measure(bench: Bench) -> tuple[float, str, float, str]:
+def forty(task: str) -> Measure:
+    """40 of *task*, one after the other, over 40 commits."""
+
+    def measure(bench: Bench, name: str) -> None:
         with bench.engine() as engine:
             value = min(run(engine, flow("forty", *[task] * 40)) for _ in range(ROUNDS))
-        return value, "s", 40 * bench.commit_s, "≤ 0.06 s"
+        report(name, value, floor=40 * bench.commit_s, target=0.06)
 
     return measure
 
 
-def wide(text: str, target: str) -> Callable[[Bench], tuple[float, str, float, str]]:
-    def measure(bench: Bench) -> tuple[float, str, float, str]:
+def wide(text: str, target: float) -> Measure:
+    """A flow whose tasks are under way at the same time, over one commit."""
+
+    def measure(bench: Bench, name: str) -> None:
         with bench.engine() as engine:
-            return min(run(engine, text) for _ in range(ROUNDS)), "s", bench.commit_s, target
+            report(name, min(run(engine, text) for _ in range(ROUNDS)), floor=bench.commit_s, target=target)
 
     return measure
 
 
-def executions(task: str) -> Callable[[Bench], tuple[float, str, None, str]]:
+def executions(task: str) -> Measure:
     """One-task executions each second, started by callers that each wait for the end before the next start."""
 
-    def measure(bench: Bench, each: int = 50) -> tuple[float, str, None, str]:
+    def measure(bench: Bench, name: str, each: int = 50) -> None:
         with bench.engine() as engine:
             saved = engine.call(engine.operations.save_flow(flow("one", task)))
             operations = engine.operations
@@ -190,22 +183,33 @@ def executions(task: str) -> Callable[[Bench], tuple[float, str, None, str]]:
             async def all_callers() -> None:
                 await asyncio.gather(*(caller() for _ in range(CALLERS)))
 
-            took = min(_timed(lambda: asyncio.run(all_callers())) for _ in range(ROUNDS))
-        return CALLERS * each / took, "executions/s", None, "≥ 3,000/s"
+            took = min(timed(lambda: asyncio.run(all_callers())) for _ in range(ROUNDS))
+        report(name, CALLERS * each / took, "executions/s", target=3000)
 
     return measure
 
 
-def shell(bench: Bench) -> tuple[float, str, float, str]:
-    """One `sh -c :` task of a sequence, over a bare spawn of it."""
+def shell(bench: Bench, name: str) -> None:
+    """One `sh -c :` task of a sequence, over a bare spawn of it; in turns, so that a busy moment hits both."""
+    values: list[float] = []
+    spawns: list[float] = []
     with bench.engine() as engine:
         run(engine, flow("shell", SHELL))
-        value = min(run(engine, flow("shell", *[SHELL] * 40)) for _ in range(ROUNDS)) / 40
-    return value, "s", bench.spawn_s, "≤ 2 × a bare spawn"
+        for _ in range(2 * ROUNDS):
+            spawns.append(statistics.median(timed(_spawn) for _ in range(40)))
+            values.append(run(engine, flow("shell", *[SHELL] * 40)) / 40)
+    report(name, min(values), floor=min(spawns), target_ratio=2)
 
 
-def log_growth(bench: Bench) -> tuple[float, str, None, str]:
-    """Megabytes that this process grows by while one script logs `LOG_BYTES`; ends with an error if a line is lost."""
+def _spawn() -> None:
+    subprocess.run(["/bin/sh", "-c", ":"], check=True)
+
+
+def log(bench: Bench, name: str) -> None:
+    """A script that logs `LOG_BYTES`: lines a second, and megabytes that this process grows by.
+
+    Ends with an error if a line is lost.
+    """
     lines = LOG_BYTES // 100
     script = f"yes {'x' * 99} | head -n {lines}"
     talkative = SHELL.replace("':'", f"'{script}'")
@@ -213,7 +217,7 @@ def log_growth(bench: Bench) -> tuple[float, str, None, str]:
         run(engine, flow("small", SHELL))
         Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew here
         before = _peak_kb()
-        run(engine, flow("log", talkative))
+        took = run(engine, flow("log", talkative))
         growth = _peak_kb() - before
         home = engine.settings.home
     connection = sqlite3.connect(home / "tercel.db")
@@ -221,7 +225,8 @@ def log_growth(bench: Bench) -> tuple[float, str, None, str]:
     [stored] = connection.execute(query).fetchone()
     if stored < lines:
         sys.exit(f"{lines - stored} of {lines} lines were lost.")
-    return growth / 1024, "MB", None, "≤ 50 MB"
+    report(name, lines / took, "lines/s")
+    report(f"{name}.growth", growth / 1024, "MB", target=50)
 
 
 def _peak_kb() -> int:
@@ -229,20 +234,25 @@ def _peak_kb() -> int:
     return int(line.split()[1])
 
 
-FIGURES: dict[str, Callable[[Bench], tuple[float, str, float | None, str]]] = {
-    "commit": lambda bench: (bench.commit_s, "s", None, "a floor"),
+def commit(bench: Bench, name: str) -> None:
+    """The floor of the figures below."""
+    report(name, bench.commit_s)
+
+
+FIGURES: dict[str, Measure] = {
+    "commit": commit,
     "hop.worker": hop,
     "forty.worker": forty(WORKER),
     "forty.inline": forty(INLINE),
-    "parallel_500.worker": wide(parallel(500, WORKER), "≤ 0.15 s"),
-    "parallel_500.inline": wide(parallel(500, INLINE), "≤ 0.15 s"),
-    "for_each_10000.worker": wide(for_each(10_000, WORKER, 0), "≤ 2 s"),
-    "for_each_10000.inline": wide(for_each(10_000, INLINE, 0), "≤ 2 s"),
+    "parallel_500.worker": wide(parallel(500, WORKER), 0.15),
+    "parallel_500.inline": wide(parallel(500, INLINE), 0.15),
+    "for_each_10000.worker": wide(for_each(10_000, WORKER, 0), 2),
+    "for_each_10000.inline": wide(for_each(10_000, INLINE, 0), 2),
     "executions.worker": executions(WORKER),
     "executions.inline": executions(INLINE),
     "shell": shell,
     "hop_at_10000.worker": hops_at_10000,
-    "log_growth": log_growth,
+    "log": log,
 }
 
 

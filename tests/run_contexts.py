@@ -73,6 +73,7 @@ class DirectoryContext:
         self._lock = threading.Lock()
         self.is_shared = False
         self.staged: frozenset[str] = frozenset()
+        self.restored: frozenset[str] = frozenset()
         self.fetched: list[str] = []
 
     @property
@@ -82,6 +83,10 @@ class DirectoryContext:
     @property
     def engine_directory(self) -> Path:
         return self._directory("work.engine")
+
+    @property
+    def output_directory(self) -> Path:
+        return self._directory("work.output")
 
     def _directory(self, name: str) -> Path:
         directory = self.root / name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import socket
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -95,3 +96,30 @@ def git_server(root: Path, username: str, password: str) -> Iterator[str]:
 
     with http_server(answer) as address:
         yield address
+
+
+@contextmanager
+def stalling_server(said: bytes = b"") -> Iterator[tuple[str, Callable[[], bool]]]:
+    """A server that answers *said* and then nothing more; yields its address, and whether anybody has asked."""
+    connections: list[socket.socket] = []
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def accept() -> None:
+            while True:
+                try:
+                    connection = listening.accept()[0]
+                except OSError:
+                    return
+                connection.recv(1 << 16)
+                connection.sendall(said)
+                connections.append(connection)
+
+        thread = threading.Thread(target=accept)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listening.getsockname()[1]}", lambda: bool(connections)
+        finally:
+            listening.shutdown(socket.SHUT_RDWR)
+            thread.join()
+            for connection in connections:
+                connection.close()

@@ -4,6 +4,7 @@ TercelError
 ├── UserError                   the reader can fix it; the hint says how
 │   ├── InvalidFlowError        a flow's YAML has issues; carries them all
 │   ├── InvalidInputError       the inputs given at start do not fit the flow
+│   ├── InvalidSettingError     a setting has a value that cannot be used
 │   ├── ExpressionError         a {{ … }} cannot be rendered
 │   │   └── MissingError        because something it asks for is not there
 │   ├── NotFoundError           no such flow, execution, file or key
@@ -46,6 +47,10 @@ class InvalidFlowError(UserError):
 
 class InvalidInputError(UserError):
     """The inputs given at start do not fit the flow; *message* names every one that does not."""
+
+
+class InvalidSettingError(UserError):
+    """A setting has a value that cannot be used."""
 
 
 class ExpressionError(UserError):

@@ -8,13 +8,13 @@ commit changes nothing.
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from heapq import heappop, heappush
 from threading import Lock, Thread
 from time import monotonic
 from typing import assert_never
 
 from tercel.dispatch import Dispatcher, JobRef
 from tercel.errors import InvariantError, TercelError
+from tercel.inbox import Inbox, Letter
 from tercel.machine import FlowIndex, LiveExecution, advance, variables
 from tercel.machine.limits import failed_attempts
 from tercel.machine.messages import (
@@ -25,7 +25,6 @@ from tercel.machine.messages import (
     ExecutionCreated,
     RunTask,
     TaskRunFinished,
-    TimerDue,
     WorkerLost,
     WriteLog,
 )
@@ -34,13 +33,9 @@ from tercel.model.execution import Execution, TaskRun
 from tercel.model.jobs import WorkerJob, WorkerResult
 from tercel.model.logs import LogEntry
 from tercel.model.state import TERMINAL, State
-from tercel.store import Bell, Changes, Promise, StaleExecutionError, Store, run
-
-PATIENCE_S = 0.05
-"""How long an event that nobody waits for may wait for others to be committed with."""
+from tercel.store import Changes, Promise, StaleExecutionError, Store, run
 
 _INLINE_BUDGET_S = 0.05
-_MOST_EVENTS_IN_ONE = 2000
 _MOST_JUST_ENDED = 256
 """Ended executions kept for those who ask right after; the store is slower."""
 
@@ -50,26 +45,11 @@ FindFlow = Callable[[str, str, int], Awaitable[FlowIndex]]
 RunInline = Callable[[WorkerJob], WorkerResult]
 """Runs a task that needs no worker, at once."""
 
-
 FunctionsOf = Callable[[Execution], Functions]
 """Gives the functions that reach outside (`secret`, `kv`, …) for the expressions that the machine renders itself."""
 
 Watcher = Callable[[Execution, Sequence[TaskRun]], object]
 """Is told after a commit what changed."""
-
-
-class _Letter:
-    """An event on its way; for a new execution it brings the row along."""
-
-    __slots__ = ("created", "event", "execution_id", "promise")
-
-    def __init__(
-        self, execution_id: str, event: Event, promise: Promise[None] | None, created: Execution | None = None
-    ) -> None:
-        self.execution_id = execution_id
-        self.event = event
-        self.promise = promise
-        self.created = created
 
 
 class _Work:
@@ -154,7 +134,7 @@ class Executor:
         self._most_live = most_live
         self._live: OrderedDict[str, tuple[FlowIndex, LiveExecution, Functions]] = OrderedDict()
         self._inline: deque[tuple[str, RunTask]] = deque()
-        self._timers: list[tuple[datetime, str, str, int]] = []
+        self._inbox = Inbox(clock)
         self._ends: dict[str, list[Promise[Execution]]] = {}
         self._just_ended: OrderedDict[str, Execution] = OrderedDict()
         self._ends_guard = Lock()
@@ -163,20 +143,12 @@ class Executor:
         self._thread: Thread | None = None
         self._starting = Lock()
 
-        # What arrives, from any thread.
-        self._letters: deque[_Letter] = deque()
-        self._bell = Bell()
-        self._is_urgent = False
-        self._is_closing = False
-        self._oldest_patient: float | None = None
-        self._naps = False
-
     # What others call, from any thread
 
     def create(self, execution: Execution) -> Promise[None]:
         """Save a new execution and start it, in one transaction; the promise is kept once it is committed."""
         event = ExecutionCreated(now=execution.history[0].date)
-        return self._send(_Letter(execution.id, event, Promise(), execution))
+        return self._send(Letter(execution.id, event, Promise(), execution))
 
     def apply(self, execution_id: str, event: Event) -> Promise[None]:
         """Apply an event; the promise is kept once what it changed is committed.
@@ -184,31 +156,27 @@ class Executor:
         It fails with NotFoundError where there is no such execution, and with StorageError where nothing could be
         written; then the executor takes no more events.
         """
-        return self._send(_Letter(execution_id, event, Promise()))
+        return self._send(Letter(execution_id, event, Promise()))
 
-    def _send(self, letter: _Letter) -> Promise[None]:
+    def _send(self, letter: Letter) -> Promise[None]:
         promise = letter.promise
         if promise is None:
             raise InvariantError("Nobody waits for this event.")
         if self._failure is not None:
             promise.fail(self._failure)
             return promise
-        self._letters.append(letter)
-        self._is_urgent = True
-        self._bell.ring()
-        if self._thread is None:
+        self._inbox.put(letter)
+        if self._failure is not None:  # it stopped meanwhile, and may not have seen the letter
+            promise.fail(self._failure)
+        elif self._thread is None:
             self._start()
         return promise
 
     def post(self, execution_id: str, event: Event) -> None:
-        """Apply an event that nobody waits for: it is committed with the next others, within `PATIENCE_S`."""
+        """Apply an event that nobody waits for: it is committed with the next others, within `inbox.PATIENCE_S`."""
         if self._failure is not None:
             return
-        self._letters.append(_Letter(execution_id, event, None))
-        if self._oldest_patient is None:
-            self._oldest_patient = monotonic()
-            if not self._naps:
-                self._bell.ring()
+        self._inbox.put(Letter(execution_id, event), is_urgent=False)
         if self._thread is None:
             self._start()
 
@@ -227,6 +195,8 @@ class Executor:
                 self._ends.setdefault(execution_id, []).append(promise)
         if just_ended is not None:
             promise.resolve(just_ended)
+        elif self._failure is not None:  # it stopped meanwhile, and may not have seen the promise
+            promise.fail(self._failure)
         return promise
 
     def is_live(self, execution_id: str) -> bool:
@@ -253,15 +223,12 @@ class Executor:
     def recover(self, execution_ids: Iterable[str]) -> None:
         """Go on with executions that a dead process left open: what its workers had is lost, timers are set again."""
         for execution_id in execution_ids:
-            self._letters.append(_Letter(execution_id, _Recovered(now=self._clock()), None))
-        self._is_urgent = True
-        self._bell.ring()
+            self._inbox.put(Letter(execution_id, _Recovered(now=self._clock())))
         self._start()
 
     def close(self) -> None:
         """Apply what has arrived and stop; a second call does nothing."""
-        self._is_closing = True
-        self._bell.ring()
+        self._inbox.close()
         if self._thread is not None:
             self._thread.join()
         if self._failure is None:
@@ -276,57 +243,18 @@ class Executor:
                 self._thread.start()
 
     def _run(self) -> None:
-        while self._wait():
-            letters = self._take()
+        while self._inline or self._inbox.wait():
+            letters = self._inbox.take()
             try:
                 run(self._apply(letters))
             except Exception as error:  # nothing can be committed any more: whoever waits must know
                 self._stop(error, letters)
                 return
 
-    def _wait(self) -> bool:
-        """Wait for something to do; False where there is nothing left and the executor closes."""
-        while not (self._is_urgent or self._inline):
-            if self._is_closing:
-                return bool(self._letters)
-            self._naps = False
-            limit = self._next_timer_s()
-            if self._oldest_patient is not None:
-                limit = min(limit, self._oldest_patient + PATIENCE_S - monotonic())
-            if limit <= 0:
-                return True
-            if limit <= PATIENCE_S:
-                self._naps = True
-            self._bell.wait(limit)
-        return True
-
-    def _next_timer_s(self) -> float:
-        if not self._timers:
-            return 1e6
-        return (self._timers[0][0] - self._clock()).total_seconds()
-
-    def _take(self) -> list[_Letter]:
-        self._is_urgent = False
-        self._oldest_patient = None
-        letters: list[_Letter] = []
-        try:
-            while len(letters) < _MOST_EVENTS_IN_ONE:
-                letters.append(self._letters.popleft())
-        except IndexError:
-            pass
-        else:
-            self._is_urgent = True
-        if self._timers:
-            now = self._clock()
-            while self._timers and self._timers[0][0] <= now:
-                _, execution_id, run_id, fence = heappop(self._timers)
-                letters.append(_Letter(execution_id, TimerDue(now=now, run_id=run_id, fence=fence), None))
-        return letters
-
-    def _stop(self, error: BaseException, letters: Sequence[_Letter]) -> None:
+    def _stop(self, error: BaseException, letters: Sequence[Letter]) -> None:
         """Take no more events and tell all who wait why."""
         self._failure = error
-        for letter in (*letters, *self._letters):
+        for letter in (*letters, *self._inbox.drain()):
             if letter.promise is not None:
                 letter.promise.fail(error)
         for execution_id in list(self._ends):
@@ -334,7 +262,7 @@ class Executor:
 
     # One batch
 
-    async def _apply(self, letters: Sequence[_Letter]) -> None:
+    async def _apply(self, letters: Sequence[Letter]) -> None:
         batch = _Batch()
         for letter in letters:
             work = await self._open(batch, letter.execution_id, letter.created)
@@ -369,11 +297,12 @@ class Executor:
         return work
 
     async def _load(self, execution_id: str, created: Execution | None) -> tuple[FlowIndex, LiveExecution, Functions]:
-        execution = created or await self._store.executions.get(execution_id)
+        execution = created or await self._store.executions.get(execution_id, reveal=True)
         flow = await self._find_flow(execution.namespace, execution.flow_id, execution.revision)
         if created is None:
-            live = LiveExecution.from_rows(flow, execution, await self._store.executions.task_runs(execution_id))
-            self._set_timers(live.runs.values())
+            rows = await self._store.executions.task_runs(execution_id, reveal=True)
+            live = LiveExecution.from_rows(flow, execution, rows)
+            self._inbox.set_timers(live.runs.values())
         else:
             live = LiveExecution(execution)
         return flow, live, self._functions(execution)
@@ -384,7 +313,7 @@ class Executor:
         if live.execution.id in batch.errors:
             return
         try:
-            change = advance(work.flow, live, event, work.functions, self._surroundings)
+            change = advance(work.flow, live, event, work.functions, self._surroundings, clock=monotonic)
         except Exception as error:  # our mistake: whoever waits is told, and the other executions go on
             batch.errors[live.execution.id] = error
             return
@@ -473,7 +402,7 @@ class Executor:
             if changes.created or changes.changed or changes.removed or changes.runs:
                 self._store.executions.save(tx, changes)
             await self._dispatcher.enqueue(tx, jobs)
-        self._naps = bool(jobs)
+        self._inbox.naps = bool(jobs)
 
     def _follow(self, batch: _Batch) -> None:
         """Do what the commit of a batch allows: log, timers, cancelling, telling those who wait."""
@@ -485,7 +414,7 @@ class Executor:
             if execution_id in batch.errors:
                 continue
             logs += work.logs
-            self._set_timers(work.runs.values())
+            self._inbox.set_timers(work.runs.values())
             if work.has_rows:
                 self._tell_watchers(work)
             for command in work.commands:
@@ -504,19 +433,13 @@ class Executor:
         while len(self._live) > self._most_live:
             self._live.popitem(last=False)
 
-    def _set_timers(self, task_runs: Iterable[TaskRun]) -> None:
-        for task_run in task_runs:
-            if task_run.due is not None:
-                heappush(self._timers, (task_run.due, task_run.execution_id, task_run.id, task_run.fence))
-
     def _cancel(self, work: _Work, command: CancelTask) -> None:
         ref = JobRef(work.live.execution.id, command.run_id, command.fence)
         if self._dispatcher.cancel([ref]):
             now = self._clock()
             result = WorkerResult(state=State.KILLED, started_at=now, ended_at=now, retryable=False)
             event = TaskRunFinished(now=now, run_id=command.run_id, fence=command.fence, result=result)
-            self._letters.append(_Letter(ref.execution_id, event, None))
-            self._is_urgent = True
+            self._inbox.put(Letter(ref.execution_id, event))
 
     def _tell_watchers(self, work: _Work) -> None:
         for watcher in list(self._watchers):

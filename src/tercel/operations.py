@@ -9,10 +9,11 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import cast
 
 from msgspec.structs import replace
 
-from tercel.errors import InvalidInputError, UserError
+from tercel.errors import InvalidFlowError, InvalidInputError
 from tercel.executor import Executor
 from tercel.machine import FlowIndex, compile_flow
 from tercel.machine.messages import KillRequested
@@ -108,6 +109,7 @@ class Operations(Queries):
     Args:
         flows: shared with the executor.
         render_typed: renders expressions of inputs.
+        add_secret: has a text masked from now on wherever it is shown or stored.
         clock: the current instant in UTC.
     """
 
@@ -120,6 +122,7 @@ class Operations(Queries):
         flows: RunningFlows,
         read_flow: ReadFlow,
         render_typed: RenderTyped,
+        add_secret: Callable[[str], object],
         clock: Callable[[], datetime],
     ) -> None:
         super().__init__(store)
@@ -128,6 +131,7 @@ class Operations(Queries):
         self._flows = flows
         self._read_flow = read_flow
         self._render_typed = render_typed
+        self._add_secret = add_secret
         self._clock = clock
 
     async def save_flow(self, source: str, flow: Flow | None = None) -> Flow:
@@ -179,10 +183,11 @@ class Operations(Queries):
 
         Raises:
             InvalidInputError: naming every input that does not fit, and labels that cannot be set.
-            UserError: the flow is disabled.
+            InvalidFlowError: the flow is disabled.
         """
         if flow.disabled:
-            raise UserError(f"The flow {flow.namespace}.{flow.id} is disabled.", "Remove `disabled: true` to run it.")
+            message = f"The flow {flow.namespace}.{flow.id} is disabled."
+            raise InvalidFlowError(message, "Remove `disabled: true` to run it.")
         execution_id = execution_id or new_execution_id()
         execution = Execution(
             id=execution_id,
@@ -225,9 +230,20 @@ class Operations(Queries):
             )
         if not flow.inputs:
             return {}
-        return resolve_inputs(
+        resolved = resolve_inputs(
             flow.inputs, given, lambda template, variables: self._render_typed(template, variables, execution)
         )
+        for one in flow.inputs:
+            if one.type == "SECRET" or one.item_type == "SECRET":
+                self._keep_secret(_at(resolved, one.id))
+        return resolved
+
+    def _keep_secret(self, value: object) -> None:
+        if isinstance(value, str):
+            self._add_secret(value)
+        elif isinstance(value, list):
+            for item in cast("list[object]", value):
+                self._keep_secret(item)
 
     async def kill(self, execution_id: str) -> None:
         """Ask an execution to end; one that has ended stays as it is. Raises NotFoundError."""
@@ -243,6 +259,15 @@ class Operations(Queries):
             return execution if execution.state.is_terminal else await ended
         finally:
             self._executor.forget(execution_id, ended)
+
+
+def _at(values: Mapping[str, object], dotted: str) -> object:
+    """The value of an id whose dots mean nested maps; None where it is not there."""
+    name, _, rest = dotted.partition(".")
+    value = values.get(name)
+    if not rest:
+        return value
+    return _at(cast("Mapping[str, object]", value), rest) if isinstance(value, Mapping) else None
 
 
 def _labels(flow: Flow, given: Mapping[str, str], execution_id: str) -> dict[str, str]:

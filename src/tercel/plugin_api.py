@@ -95,8 +95,18 @@ class RunContext(Protocol):
         ...
 
     @property
+    def output_directory(self) -> Path:
+        """A private folder beside both for files that the task makes; it may be removed before the task ends."""
+        ...
+
+    @property
     def staged(self) -> frozenset[str]:
         """Relative paths that the engine itself put into the working directory: input and namespace files, cache."""
+        ...
+
+    @property
+    def restored(self) -> frozenset[str]:
+        """Those of `staged` that came from a cache, and that neither an input nor a namespace file has replaced."""
         ...
 
     @property

@@ -1,11 +1,15 @@
-"""Secrets from the environment, and masking them in text.
+"""Secrets from the environment, masking them in text, and sealing texts that hold one before they are stored.
 
 Knows where `secret('NAME')` comes from (`SECRET_<NAME>`, Base64) and in which disguises a value shows up again.
-What is masked, and when, is decided by the caller.
+What is masked or stored, and when, is decided by the caller.
 """
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from threading import Lock
+
+from tercel.errors import ExpressionError
 
 _PREFIX = "SECRET_"
 _VARIANT_MIN = 4
@@ -83,6 +87,75 @@ class Masker:
         return text
 
 
+class Vault:
+    """Seals texts that hold a known secret, so that outputs can be stored and used again without being readable.
+
+    What is sealed can be opened by whoever has the key file; without the library `cryptography` (extra `encryption`)
+    only the masked form is kept, and that is what opening gives.
+
+    Args:
+        masker: knows the secrets.
+        key_file: 32 random bytes, made with mode 0600 when first needed.
+    """
+
+    def __init__(self, masker: Masker, key_file: Path) -> None:
+        self._masker = masker
+        self._key_file = key_file
+        self._key: bytes | None = None
+        self._lock = Lock()
+
+    def seal(self, text: str) -> bytes | None:
+        """What to store in place of *text*; None where it holds no secret and may be stored as it is."""
+        masked = self._masker.mask(text)
+        if masked == text:
+            return None
+        head = masked.encode()
+        try:
+            from tercel.expression.aes_gcm import IV_SIZE, encrypt  # noqa: PLC0415  # most runs have no secrets
+
+            iv = os.urandom(IV_SIZE)
+            body = iv + encrypt(self._own_key(make=True), iv, text.encode())
+        except (ExpressionError, OSError):
+            body = b""
+        return len(head).to_bytes(4) + head + body
+
+    def open(self, sealed: bytes, *, reveal: bool) -> str:
+        """The text again where *reveal* is wanted and the key is there, and the masked one elsewhere."""
+        start = 4 + int.from_bytes(sealed[:4])
+        masked, body = sealed[4:start].decode(), sealed[start:]
+        if not reveal or not body:
+            return masked
+        from tercel.expression.aes_gcm import IV_SIZE, decrypt  # noqa: PLC0415  # most runs have no secrets
+
+        try:
+            text = decrypt(self._own_key(make=False), body[:IV_SIZE], body[IV_SIZE:]).decode()
+        except (ExpressionError, OSError, ValueError):
+            return masked
+        self._masker.add(text)
+        return text
+
+    def _own_key(self, *, make: bool) -> bytes:
+        with self._lock:
+            if self._key is None:
+                if make and not self._key_file.exists():
+                    _write_key(self._key_file)
+                self._key = self._key_file.read_bytes()
+            return self._key
+
+
+def _write_key(path: Path) -> None:
+    """Make a key file, complete from the moment it is there; one that another process has just made is kept."""
+    new = path.with_name(f"{path.name}.{os.getpid()}")
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        file.write(os.urandom(32))
+    try:
+        os.link(new, path)
+    except FileExistsError:
+        pass
+    finally:
+        new.unlink()
+
+
 def _stars(length: int) -> str:
     return "*" * length if length < len(_LABEL) else _LABEL + "*" * (length - len(_LABEL))
 
@@ -106,6 +179,10 @@ def _encodings(text: str) -> Iterator[str]:
     from json import dumps  # noqa: PLC0415  # same
     from urllib.parse import quote, quote_plus  # noqa: PLC0415  # same
 
+    # As an error message or a shell line shows a text.
+    yield repr(text)[1:-1]
+    yield repr(f"\"'{text}")[4:-1]
+    yield text.replace("'", "'\"'\"'")
     yield dumps(text)[1:-1]
     yield dumps(text, ensure_ascii=False)[1:-1]
     yield from (quote(text), quote(text, safe=""), quote_plus(text))

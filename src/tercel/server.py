@@ -7,7 +7,7 @@ looks, also beside processes that work in the home.
 import gc
 import os
 import time
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from threading import Lock, Thread
@@ -18,6 +18,7 @@ from tercel.dispatch.memory import MemoryDispatcher
 from tercel.errors import StorageError
 from tercel.executor import Executor, Watcher
 from tercel.expression import render
+from tercel.machine.messages import KillRequested
 from tercel.model.execution import Execution, base62
 from tercel.model.flow import Flow
 from tercel.model.jobs import WorkerJob, WorkerResult
@@ -26,13 +27,13 @@ from tercel.model.source import read_flow
 from tercel.model.task import LogLevel
 from tercel.operations import Operations, Queries, RunningFlows
 from tercel.plugins import catalog
-from tercel.secrets import Masker, Secrets
+from tercel.secrets import Masker, Secrets, Vault
 from tercel.settings import Settings
 from tercel.storage.local import LocalStorage
 from tercel.storage.namespace_files import NamespaceFiles
 from tercel.store import run
 from tercel.store.embedded import SqliteStore
-from tercel.store.home import HomeLock
+from tercel.store.home import HomeLock, is_dead
 from tercel.worker.control import JobControl
 from tercel.worker.directories import Directories
 from tercel.worker.functions import ExpressionServices
@@ -66,6 +67,15 @@ class Home:
         self.queries = Queries(store)
         self._store = store
 
+    def open_elsewhere(self) -> dict[str, str]:
+        """Executions of other processes that have not ended, oldest first, each with the name of its process."""
+        return run(self._store.executions.open_elsewhere())
+
+    def interrupted(self) -> dict[str, str]:
+        """Executions that dead processes left open, oldest first, each with the name of its process."""
+        left = self.open_elsewhere()
+        return {execution_id: owner for execution_id, owner in left.items() if is_dead(self.settings.home, owner)}
+
     def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run one of the verbs, blocking this thread, and give what it gives."""
         return run(coroutine)
@@ -88,7 +98,8 @@ class Engine(Home):
 
     Attributes:
         operations: the verbs; coroutines for `call`.
-        recovered: executions that a dead process had left open and that go on here, oldest first.
+        problems: sentences about what of the environment cannot be used, for people who start it.
+        recovered: executions that dead processes had left open and that go on here, oldest first.
     """
 
     def __init__(
@@ -96,6 +107,7 @@ class Engine(Home):
         settings: Settings,
         store: SqliteStore,
         lock: HomeLock,
+        masker: Masker,
         *,
         worker_id: str,
         namespace_files: Callable[[str], NamespaceFiles] | None = None,
@@ -118,8 +130,10 @@ class Engine(Home):
             error_logs=self._error_logs,
             catalog=catalog(),
             layers=self._open_layers,
+            masker=masker,
         )
         self._services = services
+        self.problems = services.secrets.problems
         self._runner = JobRunner(services)
         self._dispatcher = MemoryDispatcher()
         flows = RunningFlows(store, _read_flow)
@@ -148,17 +162,32 @@ class Engine(Home):
             flows=flows,
             read_flow=_read_flow,
             render_typed=self._render_typed,
+            add_secret=masker.add,
             clock=utc_now,
         )
         self.queries = self.operations
         self.recovered: list[str] = []
 
-    def recover(self) -> None:
-        """Go on with what dead processes left open, and clean up after them."""
-        dead = [owner for owner in run(self._store.executions.open_owners()) if self._lock.is_dead(owner)]
-        if dead:
-            self.recovered = self._store.executions.adopt(dead).wait()
-            self._executor.recover(self.recovered)
+    def recover(self, execution_ids: Collection[str] | None = None, *, to_kill: bool = False) -> None:
+        """Go on with executions that dead processes left open.
+
+        Args:
+            execution_ids: these; all of them where None.
+            to_kill: go on only to end them: nothing of them runs again.
+        """
+        left = self.interrupted()
+        if execution_ids is not None:
+            left = {execution_id: owner for execution_id, owner in left.items() if execution_id in execution_ids}
+        if left:
+            adopted = self._store.executions.adopt(left).wait()
+            self.recovered += adopted
+            if to_kill:
+                for execution_id in adopted:
+                    self._executor.post(execution_id, KillRequested(now=utc_now()))
+            self._executor.recover(adopted)
+
+    def clean_up(self) -> None:
+        """Remove what dead processes left of themselves, and their working directories."""
         self._lock.sweep()
         if self.settings.temporary_directory.exists():
             Thread(target=self._sweep, name="tercel-janitor", daemon=True).start()
@@ -227,6 +256,7 @@ class Engine(Home):
         self._worker.close(patience_s=self.settings.kill_grace_s + 5)
         self._executor.close()
         self._store.close()
+        self._services.directories.close()
         self._lock.close()
 
 
@@ -250,7 +280,9 @@ class _Functions(Mapping[str, Callable[..., object]]):
                 attempt=0,
             )
             variables = {} if execution.trigger is None else {"trigger": execution.trigger.get("variables", {})}
-            self._made = ExpressionServices(self._services, identity, variables, Masker()).functions()
+            masker = self._services.masker
+            functions = ExpressionServices(self._services, identity, variables, masker).functions()
+            self._made = {**functions, "mask": masker.mask}
         return self._made
 
     def __getitem__(self, name: str) -> Callable[..., object]:
@@ -281,7 +313,7 @@ def open_home(
         what: the command, for other processes' messages.
         namespace_files: gives the files of a namespace; those in internal storage where None.
         on_wait: told, before the wait, who has the home to itself.
-        recover: go on with what dead processes left open.
+        recover: go on with all that dead processes left open.
 
     Raises:
         HomeInUseError: a process has the home to itself, and still does after the time set for waiting.
@@ -296,14 +328,25 @@ def open_home(
     process_id = _process_id()
     lock = HomeLock(settings.home, process_id, what, patience_s=settings.home_patience_s, on_wait=on_wait)
     try:
-        store = SqliteStore(settings.home / _DATABASE, owner=process_id, synchronous=settings.synchronous)
+        masker = Masker()
+        store = SqliteStore(
+            settings.home / _DATABASE,
+            owner=process_id,
+            synchronous=settings.synchronous,
+            seals=_vault(settings, masker),
+        )
     except BaseException:
         lock.close()
         raise
     _calm_collector()
-    engine = Engine(settings, store, lock, worker_id=process_id, namespace_files=namespace_files)
-    if recover:
-        engine.recover()
+    engine = Engine(settings, store, lock, masker, worker_id=process_id, namespace_files=namespace_files)
+    try:
+        if recover:
+            engine.recover()
+        engine.clean_up()
+    except BaseException:
+        engine.close()
+        raise
     return engine
 
 
@@ -314,17 +357,25 @@ def read_home(settings: Settings) -> Home:
         NotFoundError: nothing was run in this home yet.
         StorageError: its records cannot be read by this version of tercel.
     """
-    return Home(settings, SqliteStore(settings.home / _DATABASE, owner="", read_only=True))
+    database = settings.home / _DATABASE
+    return Home(settings, SqliteStore(database, owner="", read_only=True, seals=_vault(settings, Masker())))
 
 
 def _calm_collector() -> None:
     """Have Python look for garbage cycles less often.
 
     Rows live long and hold no cycles; looking through ten thousand of them again and again took half of the time of a
-    wide ForEach.
+    wide ForEach. Frozen is what was imported up to here, which lives as long as the process anyway: only once, as what
+    is alive at a later time, and becomes garbage after that, would never be found.
     """
-    gc.freeze()
+    if not gc.get_freeze_count():
+        gc.freeze()
     gc.set_threshold(20_000, 20, 50)
+
+
+def _vault(settings: Settings, masker: Masker) -> Vault:
+    """What keeps secrets out of the records: outputs that hold one are stored sealed."""
+    return Vault(masker, settings.home / "secret.key")
 
 
 def _read_flow(source: str) -> Flow:

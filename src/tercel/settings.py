@@ -10,15 +10,11 @@ from typing import Literal
 
 import msgspec
 
-from tercel.errors import UserError
+from tercel.errors import InvalidSettingError
 
 _PREFIX = "TERCEL_"
 _SET_BY_TERCEL = ("TERCEL_ATTEMPT_ID", "TERCEL_GIT_")
 """What scripts find in their environment, and so also a tercel that a script starts."""
-
-
-class InvalidSettingError(UserError):
-    """A setting has a value that cannot be used."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,7 +24,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     temporary_directory: Path
     slots: int
     synchronous: Literal["FULL", "NORMAL"] = "FULL"
-    task_runner: Literal["process", "docker", ""] = ""
+    task_runner: Literal["process", ""] = ""
     warning_on_std_err: bool = True
     stderr_level: str = ""
     kill_grace_s: float = 10.0
@@ -152,7 +148,7 @@ SETTINGS = (
         environment="TERCEL_TASK_RUNNER",
         meaning="Task runner for scripts, whatever their flow says: process. Empty: what the flow says.",
         default="empty",
-        parse=_one_of("process", "docker", ""),
+        parse=_one_of("process", ""),
         task_name="script.task-runner",
     ),
     Setting(

@@ -151,13 +151,29 @@ def test_given_a_flow_that_breaks_a_rule_then_it_is_refused_under_its_code(code:
         flow(more="taskDefaults: [{type: io.kestra.core.tasks.log.Log, values: {level: DEBUG}}]"),
         flow(more="inputs: [{name: a, type: ENUM, values: [x]}, {id: b, type: FILE, defaults: 'nsfile:///a'}]"),
         task("workerGroup: {key: gpu}"),
-        task("retry: {type: constant, interval: pt1m, maxAttempts: 3, behavior: CREATE_NEW_EXECUTION}"),
+        task("retry: {type: constant, interval: pt1m, maxAttempts: 3, behavior: RETRY_FAILED_TASK}"),
         directory(f"tasks: [{LOG}], cache: {{patterns: [a], ttl: PT0S}}"),
         directory(f"tasks: [{LOG}], errors: [{{id: s, type: {CORE}.flow.Sequential, tasks: [{OTHER}]}}]"),
     ],
 )
 def test_given_what_kestra_takes_then_it_is_valid(text: str) -> None:
     assert [issue.text for issue in check_flow(text, catalog()).issues] == []
+
+
+class TestWhatThereIsNotYet:
+    def test_given_a_retry_by_a_new_execution_then_it_is_refused(self) -> None:
+        text = task("retry: {type: constant, interval: PT1M, maxAttempts: 3, behavior: CREATE_NEW_EXECUTION}")
+
+        [issue] = check_flow(text, catalog()).issues
+
+        assert (issue.code, issue.path) == ("property.unsupported", "tasks[0].retry.behavior")
+        assert "then the task itself is tried again" in issue.text
+
+    def test_given_a_log_to_a_file_then_a_warning_says_that_it_does_nothing(self) -> None:
+        checked = check_flow(task("logToFile: true"), catalog())
+
+        assert checked.issues == ()
+        assert ["'logToFile' has no effect yet." in warning.text for warning in checked.warnings] == [True]
 
 
 class TestFormerNames:

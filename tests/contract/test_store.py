@@ -172,10 +172,18 @@ class TestOwners:
         )
         save(heir, created=[an_execution(id="own")])
 
-        assert run(heir.executions.open_owners()) == ["dead"]
-        assert heir.executions.adopt(["dead"]).wait(10) == ["1", "2"]
-        assert late.executions.adopt(["dead"]).wait(10) == []
-        assert run(late.executions.open_owners()) == ["heir"]
+        left = run(heir.executions.open_elsewhere())
+        assert list(left.items()) == [("1", "dead"), ("2", "dead")]
+        assert heir.executions.adopt(left).wait(10) == ["1", "2"]
+        assert late.executions.adopt(left).wait(10) == []
+        assert run(late.executions.open_elsewhere()) == {"1": "heir", "2": "heir", "own": "heir"}
+
+    def test_given_one_of_several_then_only_that_is_adopted(self, open_store: OpenStore) -> None:
+        dead, heir = open_store("dead"), open_store("heir")
+        save(dead, created=[an_execution(id="1"), an_execution(id="2")])
+
+        assert heir.executions.adopt({"2": "dead", "gone": "dead"}).wait(10) == ["2"]
+        assert run(heir.executions.open_elsewhere()) == {"1": "dead"}
 
 
 class TestTransaction:

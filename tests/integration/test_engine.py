@@ -1,6 +1,8 @@
 """The embedded engine as a whole: executor, worker, store and plugins in one process."""
 
+import gc
 import sqlite3
+from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from threading import Thread
@@ -139,6 +141,16 @@ class TestInputs:
             start(engine, flow(echo("t", "x"), disabled=True))
 
 
+def test_given_another_home_later_then_what_lives_by_then_is_not_frozen_for_ever(
+    settings: Settings, tmp_path: Path
+) -> None:
+    with open_home(settings):
+        frozen = gc.get_freeze_count()
+        alive = [[] for _ in range(100_000)]
+        with open_home(read_settings({}, home=tmp_path / "other")):
+            assert gc.get_freeze_count() < frozen + len(alive)
+
+
 class TestRevisions:
     def test_given_a_changed_flow_then_a_running_execution_keeps_its_revision(self, engine: Engine) -> None:
         old = start(engine, flow(sh("wait", "sleep 0.2"), echo("after", "old")))
@@ -272,3 +284,18 @@ def test_ids_are_22_letters_and_digits_that_grow() -> None:
     assert {len(each) for each in ids} == {22}
     assert all(each.isalnum() for each in ids)
     assert [each[:10] for each in ids] == sorted(each[:10] for each in ids)
+
+
+def test_given_an_expression_that_fails_on_a_secret_then_no_record_quotes_it(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECRET_WORD", b64encode(b"open-sesame").decode())
+    outputs = [{"id": "o", "type": "STRING", "value": "{{ secret('WORD') | number }}"}]
+    with open_home(settings) as engine:
+        text = flow(echo("a", "x", runIf="{{ secret('WORD') | number > 3 }}"), outputs=outputs)
+        execution, runs = finish(engine, text)
+        logs = engine.call(engine.queries.logs(execution.id)).entries
+
+    assert execution.state is State.FAILED
+    assert "is no number" in runs["a"].message
+    assert "open-sesame" not in f"{execution}{runs}{logs}"

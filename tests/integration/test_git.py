@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.flows import flow, sh, wd
-from tests.homes import Home, git
-from tests.servers import git_server
+from tests.homes import Home, Ran, git
+from tests.servers import Answer, git_server, http_server, stalling_server
 
 CLONE = "io.kestra.plugin.git.Clone"
 
@@ -150,3 +151,139 @@ class TestCredentials:
         assert ran.state == "FAILED"
         assert "Authentication failed" in ran.log_of("clone")
         assert "wr0ng-word" not in ran.log_of("clone")
+
+    def test_given_a_submodule_on_another_host_then_it_gets_no_login(
+        self, home: Home, repository: Path, tmp_path: Path
+    ) -> None:
+        asked: list[str] = []
+
+        def stranger(method: str, path: str, headers: dict[str, str], body: bytes) -> Answer:
+            asked.append(headers.get("authorization", ""))
+            return 401, {"WWW-Authenticate": 'Basic realm="mine"'}, b""
+
+        with http_server(stranger) as other:
+            outer = tmp_path / "outer"
+            outer.mkdir()
+            git(outer, "init", "-q", "-b", "main")
+            (outer / ".gitmodules").write_text(f'[submodule "inner"]\n\tpath = inner\n\turl = {other}/inner.git\n')
+            commit = git(repository, "rev-parse", "HEAD").strip()
+            git(outer, "update-index", "--add", "--cacheinfo", f"160000,{commit},inner")
+            git(outer, "add", ".gitmodules"), git(outer, "commit", "-qm", "one")
+            git(tmp_path, "clone", "-q", "--bare", str(outer), str(tmp_path / "served" / "repo.git"))
+            with git_server(tmp_path / "served", "me", "s3cret-w0rd") as address:
+                url = f"{address}/repo.git"
+                ran = home.run(flow(clone(url, username="me", password="s3cret-w0rd", cloneSubmodules=True)))
+
+        assert ran.state == "FAILED"
+        assert asked
+        assert set(asked) == {""}
+
+    def test_given_a_helper_that_keeps_logins_then_it_gets_none(
+        self, home: Home, repository: Path, tmp_path: Path
+    ) -> None:
+        git(tmp_path, "clone", "-q", "--bare", str(repository), str(tmp_path / "served" / "repo.git"))
+        kept = tmp_path / "kept"
+        helper = {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "credential.helper"}
+        with git_server(tmp_path / "served", "me", "p@ss w0rd") as address:
+            url = address.replace("://", "://me:p%40ss%20w0rd@") + "/repo.git"
+            ran = home.run(flow(clone(url)), env={**helper, "GIT_CONFIG_VALUE_0": f"store --file={kept}"})
+
+        assert ran.state == "SUCCESS", ran.logs
+        assert not kept.exists()
+
+
+class TestWhatACacheBroughtBack:
+    def run(self, home: Home, task: dict[str, Any], *commands: str, pattern: str = ".git/**", **more: Any) -> Ran:
+        return home.run(flow(wd(task, sh("a", *commands), cache={"patterns": [pattern]}, **more)))
+
+    def test_given_a_shallow_repository_then_an_older_commit_is_found(self, home: Home, repository: Path) -> None:
+        first = git(repository, "rev-parse", "HEAD").strip()
+        (repository / "later.txt").write_text("x")
+        git(repository, "add", "."), git(repository, "commit", "-qm", "later")
+        url = f"file://{repository}"
+        self.run(home, clone(url), "ls")
+
+        ran = self.run(home, clone(url, commit=first), "ls")
+
+        assert ran.state == "SUCCESS", ran.logs
+        assert ran.output_lines("a") == ["hello.sh", "scripts"]
+
+    def test_given_another_branch_a_tag_and_rewritten_history_then_each_is_what_is_there(
+        self, home: Home, repository: Path
+    ) -> None:
+        git(repository, "tag", "v1"), git(repository, "checkout", "-qb", "other")
+        (repository / "other.txt").write_text("x")
+        (
+            git(repository, "add", "."),
+            git(repository, "commit", "-qm", "other"),
+            git(repository, "checkout", "-q", "main"),
+        )
+        url = f"file://{repository}"
+        found = [self.run(home, clone(url), "ls").output_lines("a")]
+        found.append(self.run(home, clone(url, branch="other"), "ls").output_lines("a"))
+        found.append(self.run(home, clone(url, tag="v1"), "ls").output_lines("a"))
+        (repository / "new.txt").write_text("x")
+        git(repository, "add", "."), git(repository, "commit", "-q", "--amend", "-m", "rewritten")
+        found.append(self.run(home, clone(url), "ls").output_lines("a"))
+
+        plain = ["hello.sh", "scripts"]
+        assert found == [plain, ["hello.sh", "other.txt", "scripts"], plain, ["hello.sh", "new.txt", "scripts"]]
+
+    def test_given_an_input_file_that_is_in_the_repository_then_it_wins_again(
+        self, home: Home, repository: Path
+    ) -> None:
+        files = {"hello.sh": "mine"}
+
+        runs = [self.run(home, clone(repository), "cat hello.sh", inputFiles=files) for _ in range(2)]
+
+        assert [ran.output_lines("a") for ran in runs] == [["mine"], ["mine"]]
+
+    def test_given_restored_files_that_the_repository_has_newer_then_its_own_are_there(
+        self, home: Home, repository: Path
+    ) -> None:
+        self.run(home, clone(repository), "ls", pattern="scripts/**")
+        (repository / "scripts" / "one.py").write_text("print(2)\n")
+        git(repository, "commit", "-qam", "newer")
+
+        ran = self.run(home, clone(repository), "cat scripts/one.py", pattern="scripts/**")
+
+        assert ran.output_lines("a") == ["print(2)"]
+
+    def test_given_a_part_of_a_repository_then_it_is_cloned_anew_and_none_further_up_is_touched(
+        self, repository: Path
+    ) -> None:
+        (repository / "hello.sh").write_text("work in progress")
+        git(repository, "remote", "add", "origin", str(repository))
+        with Home(repository / ".tercel") as home:
+            self.run(home, clone(repository), "ls", pattern=".git/refs/**")
+            ran = self.run(home, clone(repository), "cat scripts/one.py", pattern=".git/refs/**")
+
+        assert ran.output_lines("a") == ["print(1)"], ran.logs
+        assert (repository / "hello.sh").read_text() == "work in progress"
+
+
+def test_given_a_file_where_the_repository_has_a_folder_then_it_is_not_lost(home: Home, repository: Path) -> None:
+    ran = home.run(flow(wd(sh("make", "echo 1 > scripts"), clone(repository))))
+
+    assert ran.state == "FAILED"
+    assert "has a folder 'scripts', and a file of that name" in ran.log_of("clone")
+
+
+def test_given_a_server_that_stalls_then_a_kill_does_not_wait_for_it(home: Home) -> None:
+    with stalling_server() as (address, has_asked):
+        began = time.monotonic()
+        ran = home.run_and_kill(flow(clone(f"{address}/x.git")), has_asked)
+
+    assert ran.state == "KILLED"
+    assert time.monotonic() - began < 10
+
+
+def test_given_a_run_from_inside_a_hook_then_its_repository_is_left_alone(
+    home: Home, repository: Path, tmp_path: Path
+) -> None:
+    index = tmp_path / "index"
+
+    ran = home.run(flow(clone(repository)), env={"GIT_INDEX_FILE": str(index), "GIT_DIR": str(tmp_path / "nowhere")})
+
+    assert ran.state == "SUCCESS", ran.logs
+    assert not index.exists()

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
+import time
 from typing import Any
 
 import pytest
 
 from tests.flows import flow, sh
 from tests.homes import Home
-from tests.servers import Answer, http_server
+from tests.servers import Answer, http_server, stalling_server
 
 HTTP = "io.kestra.plugin.core.http"
 
@@ -25,10 +27,18 @@ def echo(method: str, path: str, headers: dict[str, str], body: bytes) -> Answer
 
 class TestRequest:
     def said(self, home: Home, **properties: Any) -> dict[str, Any]:
-        with http_server(echo) as address:
+        answers: list[bytes] = []
+
+        def kept(method: str, path: str, headers: dict[str, str], body: bytes) -> Answer:
+            answer = echo(method, path, headers, body)
+            answers.append(answer[2])
+            return answer
+
+        with http_server(kept) as address:
             ran = home.run(flow(request(uri=f"{address}/x", **properties)))
         assert ran.state == "SUCCESS", ran.logs
-        return json.loads(str(ran.run_of("http").outputs["body"]))
+        # By the server, as the answer in the outputs has its secrets masked.
+        return json.loads(answers[-1])
 
     def test_given_a_body_then_it_is_sent_as_json(self, home: Home) -> None:
         said = self.said(home, method="POST", body='{"a": "{{ flow.id }}"}')
@@ -142,3 +152,80 @@ class TestDownload:
         ran = self.run(home, (200, {"Content-Length": "100"}, b"short"))
 
         assert ran.state == "FAILED"
+
+
+class TestWhatHoldsUp:
+    @pytest.mark.parametrize("kind", ["Request", "Download"])
+    @pytest.mark.parametrize("said", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nabc"])
+    def test_given_a_server_that_stalls_then_a_kill_does_not_wait_for_it(
+        self, home: Home, kind: str, said: bytes
+    ) -> None:
+        with stalling_server(said) as (address, has_asked):
+            task = {"id": "http", "type": f"{HTTP}.{kind}", "uri": address, "options": {"readTimeout": "PT30S"}}
+            began = time.monotonic()
+            ran = home.run_and_kill(flow(task), has_asked)
+
+        assert ran.state == "KILLED"
+        assert time.monotonic() - began < 10
+
+    def test_given_an_endless_answer_then_no_more_of_it_is_read_than_fits(self, home: Home) -> None:
+        content = b"x" * (12 << 20)
+        with http_server(lambda *_: (200, {}, content)) as address:
+            large = home.run(flow(request(uri=address)))
+
+        assert large.state == "FAILED"
+        assert "has more than the 10,485,760 bytes that are allowed" in large.log_of("http")
+
+
+class TestWhatIsNotTold:
+    def test_given_a_login_in_the_address_then_it_is_sent_but_not_kept(self, home: Home) -> None:
+        with http_server(echo) as address:
+            ran = home.run(flow(request(uri=address.replace("://", "://me:open-sesame@") + "/x?a=b")))
+
+        outputs = ran.run_of("http").outputs
+        assert outputs["uri"] == f"{address}/x?a=b"
+        assert '"authorization"' in str(outputs["body"])
+        assert "open-sesame" not in f"{ran.runs}{ran.logs}"
+
+    @pytest.mark.parametrize("uri", ["http://me:open/sesame@host/x", "http://[bad/x", "http:///x", "http://h:99999/"])
+    def test_given_no_address_then_the_message_says_so_and_quotes_no_password(self, home: Home, uri: str) -> None:
+        ran = home.run(flow(request(uri=uri)))
+
+        assert ran.state == "FAILED"
+        assert re.search("is no address|is not an http or https address", ran.run_of("http").message)
+        assert "open" not in ran.run_of("http").message
+
+    @pytest.mark.parametrize(
+        "properties",
+        [
+            {"headers": {"Authorization": "Bearer open-sesame", "Cookie": "a=open-sesame"}},
+            {"options": {"basicAuthUser": "me", "basicAuthPassword": "open-sesame"}},
+            {"options": {"auth": {"type": "BEARER", "token": "open-sesame"}}},
+        ],
+    )
+    def test_given_a_redirect_to_another_host_then_it_gets_no_login(
+        self, home: Home, properties: dict[str, Any]
+    ) -> None:
+        seen: list[dict[str, str]] = []
+
+        def other(method: str, path: str, headers: dict[str, str], body: bytes) -> Answer:
+            seen.append(headers)
+            return 200, {}, b"ok"
+
+        with http_server(other) as two:
+            elsewhere = two.replace("127.0.0.1", "localhost")
+            with http_server(lambda *_: (302, {"Location": elsewhere}, b"")) as one:
+                ran = home.run(flow(request(uri=one, **properties)))
+
+        assert ran.state == "SUCCESS", ran.logs
+        assert len(seen) == 1
+        assert {"authorization", "cookie"}.isdisjoint(seen[0])
+
+
+def test_given_a_name_longer_than_files_can_have_then_it_is_cut(home: Home) -> None:
+    sent = {"Content-Disposition": f'attachment; filename="{"x" * 300}.csv"'}
+    with http_server(lambda *_: (200, sent, b"hi")) as address:
+        ran = home.run(flow({"id": "http", "type": f"{HTTP}.Download", "uri": address}))
+
+    assert ran.state == "SUCCESS", ran.logs
+    assert str(ran.run_of("http").outputs["uri"]).endswith(f"/{'x' * 196}.csv")

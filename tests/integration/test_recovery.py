@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from time import monotonic, sleep
 
 import pytest
@@ -19,6 +20,7 @@ from tests.flows import echo, flow, for_each, sh, wd
 _RUN = """
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from tercel.server import open_home
 from tercel.settings import read_settings
 
@@ -210,3 +212,52 @@ class TestLivingProcess:
 
         assert process.wait(30) == 0
         assert os.listdir(settings.home / "processes") == []
+
+
+_LOOK = """
+import os, sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from tercel.errors import StorageError
+from tercel.server import open_home, read_home
+from tercel.settings import read_settings
+from tercel.store import ExecutionQuery
+
+settings = read_settings({}, home=Path(sys.argv[1]))
+
+def look():
+    with read_home(settings) as home:
+        print(len(home.call(home.queries.search_executions(ExecutionQuery()))), len(home.interrupted()))
+
+look()  # everything is imported now, by a user who may
+os.setgroups([])
+os.setgid(65534)
+os.setuid(65534)
+look()
+try:
+    open_home(settings)
+except StorageError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can take another user's place")
+def test_given_a_home_that_can_only_be_read_then_it_is_looked_at_and_not_run_in() -> None:
+    with TemporaryDirectory(dir="/tmp") as folder:  # what pytest gives is private
+        os.chmod(folder, 0o755)
+        settings = read_settings({}, home=Path(folder) / "home")
+        with open_home(settings) as engine:
+            saved = engine.call(engine.operations.save_flow(flow(echo("a", "x"))))
+            engine.call(engine.operations.wait(engine.call(engine.operations.start(saved)).id))
+        subprocess.run(["chmod", "-R", "a+rX,a-w", settings.home], check=True)
+
+        done = subprocess.run(
+            [sys.executable, "-c", _LOOK, str(settings.home)], capture_output=True, text=True, check=False
+        )
+
+        assert done.stdout.splitlines() == [
+            "1 0",
+            "1 0",
+            f"The home {settings.home} cannot be used: {settings.home}/lock: Permission denied. "
+            "Give another one: --home DIR.",
+        ], done.stderr

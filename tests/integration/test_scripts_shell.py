@@ -221,6 +221,7 @@ class TestFiles:
 
         assert outputs["outputFiles"] == {"y": "kestra:///y"}
         assert files_in(context.engine_directory) == []
+        assert files_in(context.output_directory) == []
 
     def test_given_an_output_file_by_name_then_its_path_can_be_rendered(self, context: DirectoryContext) -> None:
         outputs = commands("echo 1 > {{ outputFiles['a.txt'] }}", output_files=["a.txt", "*.csv"]).run(context)

@@ -15,6 +15,7 @@ from tercel.model import LogLevel, NamespaceFiles, Retry, State
 from tercel.plugin_api import Outputs, RunContext
 from tercel.plugins.debug import Return
 from tercel.plugins.files import LocalFiles
+from tercel.storage.namespace_files import FolderNamespaceFiles
 from tercel.worker.control import JobControl
 from tests.job_runners import Bench, Calls, Warns, a_directory, a_job, a_shell
 
@@ -547,3 +548,36 @@ class TestCleanup:
         umask = os.umask(0)
         os.umask(umask)
         assert result.outputs == {"a": oct(0o644 & ~umask), "b": "0o755"}
+
+
+class TestOddNames:
+    def test_given_a_name_that_is_no_text_then_the_others_are_captured(self, bench: Bench) -> None:
+        line = "touch \"$(printf 'x\\377.txt')\" b.txt"
+
+        result = bench.run(a_directory(a_shell("a", line), output_files=["**"]))
+
+        assert result.state is State.SUCCESS
+        assert list(result.outputs["outputFiles"]) == ["b.txt"]
+        assert any("is not UTF-8" in line for line in bench.records.messages(LogLevel.WARN, task="wd"))
+
+    def test_given_a_captured_folder_called_like_that_of_namespace_files_then_it_is_read(self, bench: Bench) -> None:
+        first = bench.run(
+            a_directory(a_shell("a", "mkdir -p v1.2/_files; echo hi > v1.2/_files/x"), output_files=["**"])
+        )
+        [uri] = first.outputs["outputFiles"].values()
+
+        second = bench.run(a_directory(a_shell("b", "cat x"), input_files={"x": uri}))
+
+        assert second.state is State.SUCCESS, second.message
+        assert bench.records.messages(LogLevel.INFO, task="b") == ["hi"]
+
+    def test_given_a_namespace_that_leads_out_then_nothing_is_written_there(self, tmp_path: Path) -> None:
+        (tmp_path / "files").mkdir()
+        (tmp_path / "files" / "p.txt").write_text("x")
+        bench = Bench(tmp_path, namespace_files=lambda name: FolderNamespaceFiles(tmp_path / "files", name))
+        files = NamespaceFiles(namespaces=["../evil"], folder_per_namespace=True)
+
+        result = bench.run(a_directory(a_shell("a", "ls"), namespace_files=files))
+
+        assert result.state is State.FAILED
+        assert [path.parent.name for path in tmp_path.rglob("p.txt")] == ["files"]

@@ -7,14 +7,16 @@ import stat
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from tercel.layers import LayerStore, Packed, Tree
 from tercel.model import Cache, LogLevel, State
 from tercel.plugin_api import Outputs, RunContext
-from tercel.storage.caches import Caches
+from tercel.storage.caches import CacheEntry, Caches
 from tercel.worker.control import JobControl
 from tests.job_runners import Bench, Calls, a_directory, a_shell
 
@@ -287,6 +289,63 @@ def _flipped(path: Path) -> None:
 
 def _emptied(path: Path) -> None:
     path.write_bytes(b"")
+
+
+class TestKillWhileSaving:
+    def test_given_a_kill_while_it_is_packed_then_nothing_is_saved(
+        self, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        control = JobControl()
+        whole = LayerStore.pack
+
+        def pack(self: LayerStore, tree: Tree) -> AbstractContextManager[Packed]:
+            control.stop("kill")
+            return whole(self, tree)
+
+        monkeypatch.setattr(LayerStore, "pack", pack)
+
+        result = bench.run(a_directory(a_shell("a", "echo x > f"), cache=Cache(patterns=["f"])), control)
+
+        assert result.state is State.KILLED
+        assert told(bench)[-1] == "Cache not saved: the run did not succeed."
+        assert list(bench.storage.list("/")) == []
+        assert bench.left() == []
+
+    def test_given_a_kill_once_the_entry_is_put_into_place_then_the_run_ended_before_it(
+        self, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        control = JobControl()
+        whole = Caches.save
+
+        def save(self: Caches, entry: CacheEntry, file: str) -> bool:
+            control.stop("kill")
+            return whole(self, entry, file)
+
+        monkeypatch.setattr(Caches, "save", save)
+
+        result = bench.run(a_directory(a_shell("a", "echo x > f"), cache=Cache(patterns=["f"])), control)
+
+        assert result.state is State.SUCCESS
+        assert len(objects(bench)) == 1
+
+
+class TestDirectoryReplaced:
+    def test_given_a_link_in_its_place_then_what_it_leads_to_is_neither_taken_nor_read(
+        self, bench: Bench, tmp_path: Path
+    ) -> None:
+        mine = tmp_path / "mine"
+        mine.mkdir()
+        (mine / "f").write_text("mine")
+        line = f'd="$PWD"; cd ..; rm -rf "$d"; ln -s {mine} "$d"'
+
+        result = bench.run(a_directory(a_shell("a", line), cache=Cache(patterns=["f"])))
+        captured = bench.run(a_directory(a_shell("a", line), output_files=["f"]))
+
+        assert result.state is State.SUCCESS
+        assert told(bench)[-1].startswith("The cache is not saved: ")
+        assert (mine / "f").read_text() == "mine"
+        assert captured.outputs["outputFiles"] == {}
+        assert bench.left() == []
 
 
 class TestDamage:

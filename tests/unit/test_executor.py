@@ -10,6 +10,7 @@ from tercel.dispatch import Lease
 from tercel.dispatch.memory import MemoryDispatcher
 from tercel.errors import NotFoundError, StorageError, TercelError
 from tercel.executor import Executor
+from tercel.inbox import Letter
 from tercel.machine import FlowIndex, compile_flow
 from tercel.machine.messages import ChildChanged, KillRequested, TaskRunFinished, TaskRunStarted, WorkerLost
 from tercel.model import Execution, State, StateChange, TaskRun, WorkerJob, WorkerResult
@@ -290,10 +291,10 @@ class TestErrors:
 
         advance = module.advance
 
-        def advance_badly(flow: Any, live: Any, event: Any, *others: Any) -> Any:
+        def advance_badly(flow: Any, live: Any, event: Any, *others: Any, **named: Any) -> Any:
             if live.execution.id == "execution":
                 raise ZeroDivisionError("our mistake")
-            return advance(flow, live, event, *others)
+            return advance(flow, live, event, *others, **named)
 
         monkeypatch.setattr(module, "advance", advance_badly)
         with pytest.raises(ZeroDivisionError):
@@ -336,6 +337,39 @@ class TestErrors:
             ended.wait(WAIT_S)
         with pytest.raises(TercelError, match="The engine is closed"):
             world.executor.apply("execution", KillRequested(now=_now())).wait(WAIT_S)
+
+    def test_given_an_executor_that_stops_meanwhile_then_nobody_waits_in_vain(self, world: World) -> None:
+        world.add_flow(echo("t", "x"))
+        world.start().wait(WAIT_S)
+        inbox = world.executor._inbox
+        put = inbox.put
+
+        def put_too_late(letter: Letter, *, is_urgent: bool = True) -> None:
+            world.executor.close()
+            put(letter, is_urgent=is_urgent)
+
+        inbox.put = put_too_late  # what a thread does that is interrupted right there
+
+        with pytest.raises(TercelError, match=r"The engine is closed\."):
+            world.executor.apply("execution", KillRequested(now=_now())).wait(WAIT_S)
+
+    def test_given_expressions_then_the_machine_has_a_clock_to_end_them_by(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from tercel import executor as module
+
+        clocks: list[object] = []
+        advance = module.advance
+
+        def watched(*given: Any, clock: Any = None) -> Any:
+            clocks.append(clock)
+            return advance(*given, clock=clock)
+
+        monkeypatch.setattr(module, "advance", watched)
+        world.add_flow(echo("t", "x"))
+        world.start().wait(WAIT_S)
+
+        assert set(clocks) == {monotonic}
 
 
 class TestMemory:
@@ -401,7 +435,7 @@ class TestRecovery:
         heir.add_flow(*flow)
         heir.consume()
         ends = {name: heir.executor.ended(name) for name in ("waits", "runs")}
-        heir.executor.recover(heir.store.executions.adopt(["dead"]).wait(WAIT_S))
+        heir.executor.recover(heir.store.executions.adopt(run(heir.store.executions.open_elsewhere())).wait(WAIT_S))
         heir.finish(heir.job(0))
         heir.finish(heir.job(1))
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import shlex
 from base64 import b64encode, urlsafe_b64encode
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tercel.secrets import Masker, Secrets
+from tercel.secrets import Masker, Secrets, Vault
 
 
 def encoded(text: str) -> str:
@@ -113,3 +115,55 @@ class TestMasker:
         whole = b64encode(head + text.encode() + tail).decode()
 
         assert not text.strip() or "**masked" in masker.mask(whole) or "********" in masker.mask(whole)
+
+
+class TestVault:
+    @pytest.fixture
+    def masker(self) -> Masker:
+        masker = Masker()
+        masker.add("open-sesame")
+        return masker
+
+    def test_given_a_text_without_a_secret_then_it_needs_no_seal(self, masker: Masker, tmp_path: Path) -> None:
+        assert Vault(masker, tmp_path / "key").seal("nothing here") is None
+        assert not (tmp_path / "key").exists()
+
+    def test_given_a_text_with_a_secret_then_only_the_key_opens_it(self, masker: Masker, tmp_path: Path) -> None:
+        sealed = Vault(masker, tmp_path / "key").seal("say open-sesame")
+        assert sealed is not None
+        again = Masker()
+
+        masked = Vault(again, tmp_path / "key").open(sealed, reveal=False)
+        revealed = Vault(again, tmp_path / "key").open(sealed, reveal=True)
+
+        assert b"open-sesame" not in sealed
+        assert masked == "say **masked***"
+        assert revealed == "say open-sesame"
+        assert again.mask("they say open-sesame") == "they **masked*******"
+        assert (tmp_path / "key").stat().st_mode & 0o777 == 0o600
+
+    def test_given_another_key_then_the_masked_text_comes(self, masker: Masker, tmp_path: Path) -> None:
+        sealed = Vault(masker, tmp_path / "key").seal("say open-sesame")
+        assert sealed is not None
+        (tmp_path / "other").write_bytes(bytes(32))
+
+        assert Vault(masker, tmp_path / "other").open(sealed, reveal=True) == "say **masked***"
+        assert Vault(masker, tmp_path / "nowhere").open(sealed, reveal=True) == "say **masked***"
+
+    def test_given_two_vaults_at_once_then_they_share_the_key(self, masker: Masker, tmp_path: Path) -> None:
+        one, two = Vault(masker, tmp_path / "key"), Vault(masker, tmp_path / "key")
+        sealed = [one.seal("1 open-sesame"), two.seal("2 open-sesame")]
+
+        assert [two.open(text, reveal=True) for text in sealed if text is not None] == [
+            "1 open-sesame",
+            "2 open-sesame",
+        ]
+
+
+def test_given_quotes_in_a_secret_then_the_shell_and_error_forms_are_hidden_too() -> None:
+    secret = "it's-a\\se\"cret"
+    masker = Masker()
+    masker.add(secret)
+
+    for shown in (shlex.join(["sh", "-c", f"echo {secret}"]), repr(f"x {secret}"), json.dumps(secret)):
+        assert "cret" not in masker.mask(shown), shown

@@ -1,8 +1,37 @@
+import re
 from pathlib import Path
 
 import pytest
 
 from tercel.settings import SETTINGS, InvalidSettingError, Settings, read_settings, settings_table, unknown_settings
+
+SOURCE = Path(__file__).parents[2] / "src" / "tercel"
+ASKED = re.compile(r"""\.setting\(\s*"([^"]+)\"""")
+
+
+class TestForTasks:
+    def test_given_what_tasks_ask_for_then_each_is_a_setting_and_each_setting_is_asked_for(self) -> None:
+        asked = {name for path in SOURCE.rglob("*.py") for name in ASKED.findall(path.read_text("utf-8"))}
+
+        assert asked == {one.task_name for one in SETTINGS if one.task_name}
+
+    def test_given_nothing_set_then_tasks_get_their_defaults(self) -> None:
+        assert read_settings({}, home=Path("/home")).for_tasks() == {
+            "script.task-runner": "",
+            "script.warning-on-std-err": True,
+            "script.stderr-level": "",
+            "script.kill-grace": 10.0,
+            "script.environment": "",
+            "outputs.max-bytes": 10 * 1024 * 1024,
+            "cache.max-bytes": None,
+            "script.dependency-directory": Path("/home/dependencies"),
+        }
+
+    def test_given_a_task_runner_that_does_not_exist_then_it_is_refused(self) -> None:
+        with pytest.raises(InvalidSettingError) as caught:
+            read_settings({"TERCEL_TASK_RUNNER": "docker"})
+
+        assert caught.value.message == "TERCEL_TASK_RUNNER is 'docker', which is not one of process."
 
 
 class TestReadSettings:

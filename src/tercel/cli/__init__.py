@@ -3,14 +3,16 @@
 Exit codes: 0 done; 1 it ran and reports a failure; 2 wrong usage, or a flow or input that is refused.
 """
 
+import os
 import sys
 from importlib import import_module
+from io import TextIOWrapper
 from typing import NoReturn
 
 import click
 
 from tercel import __version__
-from tercel.errors import InvalidFlowError, InvalidInputError, TercelError
+from tercel.errors import InvalidFlowError, InvalidInputError, InvalidSettingError, TercelError
 
 _COMMANDS = {
     "run": ("tercel.cli.run:run", "Run a flow here and now, without a server."),
@@ -47,10 +49,15 @@ class _LazyGroup(click.Group):
 def tercel(context: click.Context, debug: bool) -> None:
     """Run flows written in Kestra's YAML."""
     context.obj = debug
+    if os.environ.get("NO_COLOR"):
+        context.color = False
 
 
 def run_command_line() -> NoReturn:
     """Run what the arguments ask for, and leave with its exit code; errors are told without a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")  # what the terminal's encoding lacks is no error
     try:
         code: int | None = tercel.main(standalone_mode=False)
     except click.exceptions.Exit as ended:
@@ -67,6 +74,11 @@ def run_command_line() -> NoReturn:
         if "--debug" in sys.argv[1:2]:
             raise
         code = show_error(error)
+    except OSError as error:
+        if "--debug" in sys.argv[1:2]:
+            raise
+        place = "" if error.filename is None else f"{error.filename}: "
+        code = show_error(TercelError(f"{place}{error.strerror or error}."))
     sys.exit(code or 0)
 
 
@@ -77,4 +89,4 @@ def show_error(error: TercelError) -> int:
         click.echo(click.style("Error: ", fg="red") + error.message, err=True)
         if error.hint:
             click.echo(error.hint, err=True)
-    return 2 if isinstance(error, InvalidFlowError | InvalidInputError) else 1
+    return 2 if isinstance(error, InvalidFlowError | InvalidInputError | InvalidSettingError) else 1

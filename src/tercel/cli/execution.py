@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 
 from tercel.cli.live_view import duration_text
 from tercel.cli.options import home_option, settings_of
+from tercel.model.execution import Execution
 from tercel.model.json_form import (
     duration_of,
     execution_json,
@@ -25,9 +27,25 @@ _ID = click.argument("execution_id", metavar="EXECUTION")
 _JSON = click.option("--json", "as_json", is_flag=True, help="As JSON.")
 
 
-@click.group()
+class _Group(click.Group):
+    """Imports what runs executions only when it is called."""
+
+    _LATE = ("recover", "kill")
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*super().list_commands(ctx), *self._LATE]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in self._LATE:
+            from tercel.cli import recovery  # noqa: PLC0415  # to look at what ran needs no engine
+
+            return getattr(recovery, cmd_name)
+        return super().get_command(ctx, cmd_name)
+
+
+@click.group(cls=_Group)
 def execution() -> None:
-    """Look at what ran. EXECUTION is an id, or `last` for the newest one."""
+    """Look at what ran, and go on with what was interrupted. EXECUTION is an id, or `last` for the newest one."""
 
 
 @execution.command("list")
@@ -47,13 +65,22 @@ def list_(
     with read_home(settings_of(home)) as opened:
         query = ExecutionQuery(namespace=namespace, flow_id=flow_id, states=wanted, limit=limit)
         found = opened.call(opened.queries.search_executions(query))
+        interrupted = opened.interrupted()
     if as_json:
         _print_json([execution_json(one, []) for one in found])
         return
     for one in found:
-        took = duration_text(duration_of(one.history))
+        is_interrupted = one.id in interrupted
+        took = "" if is_interrupted else _took(one)
         started = instant_text(one.history[0].date)
-        click.echo(f"{one.id}  {one.state:<8}  {started}  {took:>12}  {one.namespace}.{one.flow_id}")
+        more = "  interrupted" if is_interrupted else ""
+        click.echo(f"{one.id}  {one.state:<8}  {started}  {took:>12}  {one.namespace}.{one.flow_id}{more}")
+
+
+def _took(found: Execution) -> str:
+    """How long an execution took, or has taken until now."""
+    until = found.history[-1].date if found.state.is_terminal else datetime.now(UTC)
+    return duration_text(until - found.history[0].date)
 
 
 @execution.command()
@@ -65,13 +92,18 @@ def show(execution_id: str, as_json: bool, home: Path | None) -> None:
     with read_home(settings_of(home)) as opened:
         found = opened.call(opened.queries.get_execution(_meant(opened, execution_id)))
         runs = opened.call(opened.queries.task_runs(found.id))
+        is_interrupted = found.id in opened.interrupted()
     if as_json:
         _print_json(execution_json(found, runs))
         return
     click.echo(f"{found.namespace}.{found.flow_id} revision {found.revision}, execution {found.id}")
-    click.echo(
-        f"{found.state} in {duration_text(duration_of(found.history))}, started {instant_text(found.history[0].date)}"
-    )
+    took = "" if is_interrupted else f" in {_took(found)}"
+    click.echo(f"{found.state}{took}, started {instant_text(found.history[0].date)}")
+    if is_interrupted:
+        click.echo(
+            f"Its process was ended in the middle: `tercel execution recover {found.id}` goes on with it, "
+            f"`tercel execution kill {found.id}` ends it."
+        )
     depth: dict[str, int] = {}
     for one in runs:
         depth[one.id] = 0 if one.parent_id is None else depth.get(one.parent_id, 0) + 1

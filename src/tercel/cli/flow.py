@@ -22,8 +22,13 @@ def validate(paths: tuple[Path, ...]) -> None:
     """Check flow files, and every *.yaml and *.yml below folders; tells every violation at once."""
     is_valid = True
     for path in _flow_files(paths):
-        checked = check_flow(path.read_text(encoding="utf-8", errors="replace"), catalog())
-        is_valid = show_checked(checked, path) and is_valid
+        try:
+            checked = check_flow(path.read_text(encoding="utf-8"), catalog())
+        except (OSError, UnicodeDecodeError) as error:
+            click.echo(f"{click.style('✘', fg='red')} {path}\n  It cannot be read: {unreadable(error)}.", err=True)
+            is_valid = False
+        else:
+            is_valid = show_checked(checked, path) and is_valid
     sys.exit(0 if is_valid else 1)
 
 
@@ -40,6 +45,11 @@ def schema(type_name: str | None) -> None:
     if found is None:
         raise click.UsageError(f"No plugin provides the type {type_name!r}; `tercel plugin list` shows every type.")
     click.echo(json.dumps(type_schema(found), indent=2))
+
+
+def unreadable(error: OSError | UnicodeDecodeError) -> str:
+    """Why a file cannot be read."""
+    return error.strerror or str(error) if isinstance(error, OSError) else "it is not UTF-8 text"
 
 
 def show_checked(checked: Checked, path: Path) -> bool:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from heapq import heappop, heappush
+from itertools import groupby
 from threading import Condition, Thread
 from time import monotonic
 from typing import TextIO
@@ -45,6 +46,8 @@ _TOLD = frozenset(
 )
 _MOST_ACTIVE = 8
 _WAIT_S = 0.3
+_MOST_WAITING = 1 << 20
+"""Characters that wait at most: a script may print faster than a terminal shows."""
 _CONTROL = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-_])")
 
 
@@ -72,6 +75,7 @@ class LiveView:
         self._wake = Condition()
         self._waiting: list[tuple[datetime, int, float, str]] = []
         self._count = 0
+        self._size = 0
         self._is_closed = False
         self._thread: Thread | None = None
         self._seen: dict[str, int] = {}
@@ -89,14 +93,18 @@ class LiveView:
 
     def logged(self, entries: Sequence[LogEntry]) -> None:
         """Show log lines."""
-        lines: list[tuple[datetime, str]] = []
-        for entry in entries:
-            if entry.execution_id == self._execution_id and LEVEL_RANK[entry.level] >= self._min_rank:
-                head = f"{entry.date:%H:%M:%S} {self._painted(f'{entry.level:<5}', entry.level)} "
-                body = entry.message.replace("\n", "\n" + " " * 15)
-                lines.append((entry.date, f"{head}{entry.task_id or 'flow'}: {_printable(body)}"))
+        shown = [
+            entry
+            for entry in entries
+            if entry.execution_id == self._execution_id and LEVEL_RANK[entry.level] >= self._min_rank
+        ]
+        blocks: list[tuple[datetime, str]] = []
+        # The lines of one block of output have one time: they are told as one, since there may be a million of them.
+        for (date, level, task_id), block in groupby(shown, key=_heading):
+            head = f"{date:%H:%M:%S} {self._painted(f'{level:<5}', level)} {task_id or 'flow'}: "
+            blocks.append((date, "\n".join([f"{head}{printable(entry.message)}" for entry in block])))
         with self._wake:
-            self._take(lines)
+            self._take(blocks)
 
     def close(self) -> None:
         """Show what waits, and take away what is drawn below."""
@@ -113,7 +121,10 @@ class LiveView:
         now = monotonic()
         for date, line in lines:
             self._count += 1
+            self._size += len(line)
             heappush(self._waiting, (date, self._count, now, line))
+        if self._size > _MOST_WAITING:
+            self._write(self._due(float("-inf")))
         if self._thread is None and lines:
             self._thread = Thread(target=self._show_in_time, name="tercel-view", daemon=True)
             self._thread.start()
@@ -127,10 +138,11 @@ class LiveView:
                 self._wake.wait(_WAIT_S / 3)
 
     def _due(self, before: float) -> list[str]:
-        """Take out, in order, the lines up to the last one that has waited since *before*."""
+        """Take out, in order, the lines that have waited since *before*, and those that are too many to wait."""
         lines: list[str] = []
-        while self._waiting and (self._waiting[0][2] <= before):
+        while self._waiting and (self._waiting[0][2] <= before or self._size > _MOST_WAITING):
             lines.append(heappop(self._waiting)[3])
+            self._size -= len(lines[-1])
         return lines
 
     def _redraw(self) -> None:
@@ -190,8 +202,13 @@ def duration_text(duration: timedelta) -> str:
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def _printable(text: str) -> str:
-    """Without the control sequences by which a script could draw over the view; tabs and line breaks stay."""
+def _heading(entry: LogEntry) -> tuple[datetime, LogLevel, str | None]:
+    return entry.date, entry.level, entry.task_id
+
+
+def printable(text: str) -> str:
+    """Without the control sequences by which a script could draw over the view; tabs stay, line breaks are indented."""
     if text.isprintable():
         return text
+    text = text.replace("\n", "\n" + " " * 15)
     return "".join(char if char >= " " or char in "\n\t" else "�" for char in _CONTROL.sub("", text))

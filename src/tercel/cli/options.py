@@ -7,9 +7,21 @@ from typing import Any, TypeVar
 
 import click
 
+from tercel.model.task import LogLevel
 from tercel.settings import Settings, read_settings, unknown_settings
 
 C = TypeVar("C", bound=Callable[..., Any])
+
+
+class _HomePath(click.Path):
+    """A path that is not empty, as it is where a shell's variable is not set."""
+
+    def convert(
+        self, value: str | os.PathLike[str], param: click.Parameter | None, ctx: click.Context | None
+    ) -> str | bytes | os.PathLike[str]:
+        if not os.fspath(value):
+            self.fail("it is empty.", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 def home_option(command: C) -> C:
@@ -17,8 +29,36 @@ def home_option(command: C) -> C:
     return click.option(
         "--home",
         metavar="DIR",
-        type=click.Path(file_okay=False, path_type=Path),
+        type=_HomePath(file_okay=False, path_type=Path),
         help="Folder that keeps everything; TERCEL_HOME, or ~/.tercel.",
+    )(command)
+
+
+def namespace_files_option(command: C) -> C:
+    """`--namespace-files DIR`."""
+    return click.option(
+        "--namespace-files",
+        "folder",
+        metavar="DIR",
+        type=click.Path(exists=True, file_okay=False, path_type=Path),
+        help="Take namespace files from this folder.",
+    )(command)
+
+
+def task_runner_option(command: C) -> C:
+    """`--task-runner process`."""
+    return click.option(
+        "--task-runner", type=click.Choice(["process"]), help="Run every script this way, whatever the flow says."
+    )(command)
+
+
+def log_level_option(command: C) -> C:
+    """`--log-level LEVEL`."""
+    return click.option(
+        "--log-level",
+        type=click.Choice(list(LogLevel), case_sensitive=False),
+        default=LogLevel.INFO,
+        help="Lines to show.",
     )(command)
 
 

@@ -1,18 +1,28 @@
 """`tercel run`: one flow, here and now."""
 
 import json
-import os
 import sys
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from pathlib import Path
-from typing import cast
+from typing import TextIO, cast
 
 import click
 
-from tercel.cli.live_view import LiveView, duration_text
-from tercel.cli.options import home_option, pairs, settings_of
+from tercel.cli.interrupts import Interrupts
+from tercel.cli.live_view import LiveView, duration_text, printable
+from tercel.cli.options import (
+    home_option,
+    log_level_option,
+    namespace_files_option,
+    pairs,
+    settings_of,
+    task_runner_option,
+)
+from tercel.cli.output import standard_output
 from tercel.model.execution import Execution, TaskRun
 from tercel.model.flow import Flow
+from tercel.model.inputs import STORED
 from tercel.model.json_form import duration_of, execution_json, metric_json, stored_files
 from tercel.model.logs import Metric
 from tercel.model.source import check_flow
@@ -24,8 +34,8 @@ from tercel.server import Engine, Home, open_home
 from tercel.storage.namespace_files import FolderNamespaceFiles, NamespaceFiles
 
 _REFUSED = 2
-_INTERRUPTED = 130
 _MOST_SHOWN = 2000
+_MOST_ROWS = 100
 
 
 @click.command()
@@ -33,19 +43,9 @@ _MOST_SHOWN = 2000
 @click.option("--input", "inputs", multiple=True, metavar="ID=VALUE", callback=pairs("--input"), help="An input.")
 @click.option("--file", "files", multiple=True, metavar="ID=PATH", callback=pairs("--file"), help="A FILE input.")
 @click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", callback=pairs("--label"), help="A label.")
-@click.option(
-    "--namespace-files",
-    "folder",
-    metavar="DIR",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Take namespace files from this folder.",
-)
-@click.option(
-    "--task-runner", type=click.Choice(["process"]), help="Run every script this way, whatever the flow says."
-)
-@click.option(
-    "--log-level", type=click.Choice(list(LogLevel), case_sensitive=False), default=LogLevel.INFO, help="Lines to show."
-)
+@namespace_files_option
+@task_runner_option
+@log_level_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end, and nothing else.")
 @home_option
 def run(
@@ -61,32 +61,40 @@ def run(
 ) -> None:
     """Run the flow in FLOW.yaml to its end.
 
-    Exit code 0 for SUCCESS and WARNING, 1 for FAILED and KILLED, 2 for a flow or input that is refused. Ctrl-C kills
-    the execution cleanly; a second one ends everything at once.
+    Exit code 0 for SUCCESS and WARNING, 1 for FAILED and KILLED, 2 for a flow or input that is refused. Ctrl-C and
+    SIGTERM (exit code 143) kill the execution cleanly; a second one ends everything at once.
     """
     source, flow = _read(flow_file)
+    paths = _file_inputs(flow, inputs, files)
+    inputs = {name: value for name, value in inputs.items() if name not in paths}
     settings = settings_of(home, task_runner=task_runner)
-    engine = open_home(settings, namespace_files=_from_folder(folder), on_wait=_tell)
-    try:
+    output, out = standard_output()
+    serve = folder_namespace_files(folder)
+    with Interrupts() as interrupts, open_home(settings, namespace_files=serve, on_wait=_tell, recover=False) as engine:
+        _tell_interrupted(engine)
+        for problem in engine.problems:
+            _tell(f"Warning: {problem}")
         execution_id = new_execution_id()
-        view = LiveView(execution_id, min_level=LogLevel(log_level.upper()))
+        view = LiveView(execution_id, out=out, min_level=LogLevel(log_level.upper()), is_live=output.isatty())
         stop = engine.watch() if as_json else engine.watch(view.changed, view.logged)
         saved = engine.call(engine.operations.save_flow(source, flow))
-        paths = {name: Path(path) for name, path in files.items()}
+        interrupts.starting(lambda: engine.call(engine.operations.kill(execution_id)))
         engine.call(engine.operations.start(saved, inputs, files=paths, labels=labels, execution_id=execution_id))
-        execution = _wait(engine, execution_id)
+        interrupts.started()
+        engine.call(engine.operations.wait(execution_id))
+        execution = engine.call(engine.queries.get_execution(execution_id))
         runs = engine.call(engine.queries.task_runs(execution_id))
         metrics = engine.call(engine.queries.metrics(execution_id))
         stop()
         view.close()
         if as_json:
             shown = execution_json(execution, runs) | {"metrics": [metric_json(metric) for metric in metrics]}
-            click.echo(json.dumps(shown, ensure_ascii=False, indent=2))
+            click.echo(json.dumps(shown, ensure_ascii=False, indent=2), file=out)
         else:
-            _summarise(engine, execution, runs, metrics)
-    finally:
-        engine.close()
-    sys.exit(0 if execution.state in {State.SUCCESS, State.WARNING} else 1)
+            _summarise(out, engine, execution, runs, metrics)
+    if output.error is not None:
+        raise click.ClickException(f"The output could not be written: {output.error.strerror}.")
+    sys.exit(interrupts.exit_code(execution.state))
 
 
 def _read(flow_file: Path) -> tuple[str, Flow]:
@@ -94,8 +102,9 @@ def _read(flow_file: Path) -> tuple[str, Flow]:
     try:
         source = flow_file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise click.UsageError(f"{flow_file} cannot be read: {reason}.") from error
+        from tercel.cli.flow import unreadable  # noqa: PLC0415  # only for a file that cannot be read
+
+        raise click.UsageError(f"{flow_file} cannot be read: {unreadable(error)}.") from error
     checked = check_flow(source, catalog())
     for warning in checked.warnings:
         click.echo(f"Warning: {flow_file}: {warning.text}", err=True)
@@ -107,7 +116,21 @@ def _read(flow_file: Path) -> tuple[str, Flow]:
     return source, checked.flow
 
 
-def _from_folder(folder: Path | None) -> "_Folder | None":
+def _file_inputs(flow: Flow, inputs: Mapping[str, str], files: Mapping[str, str]) -> dict[str, Path]:
+    """Local files by the input they are for, by `--file`, or by `--input` where that is of type FILE."""
+    for name in files:
+        if name in inputs:
+            raise click.UsageError(f"Input {name!r} is given twice, by --input and by --file.")
+    found = {name: Path(path) for name, path in files.items()}
+    for one in flow.inputs:
+        value = inputs.get(one.id)
+        if one.type == "FILE" and value and not value.startswith(STORED):
+            found[one.id] = Path(value)
+    return found
+
+
+def folder_namespace_files(folder: Path | None) -> "_Folder | None":
+    """Namespace files out of *folder*; None, which means those of the home, where there is none."""
     return None if folder is None else _Folder(folder)
 
 
@@ -125,40 +148,39 @@ def _tell(sentence: str) -> None:
     click.echo(sentence, err=True)
 
 
-def _wait(engine: Engine, execution_id: str) -> Execution:
-    """Wait for the end; Ctrl-C kills the execution, a second one everything at once."""
-    try:
-        return engine.call(engine.operations.wait(execution_id))
-    except KeyboardInterrupt:
-        click.echo("\nKilling the execution; press Ctrl-C again to end at once.", err=True)
-    try:
-        engine.call(engine.operations.kill(execution_id))
-        return engine.call(engine.operations.wait(execution_id))
-    except KeyboardInterrupt:
-        # Nothing is waited for: the watchdog ends what runs, and whoever opens the home next finds what is left.
-        os._exit(_INTERRUPTED)
+def _tell_interrupted(engine: Engine) -> None:
+    count = len(engine.interrupted())
+    if count:
+        were, them = ("execution was", "it") if count == 1 else ("executions were", "them")
+        _tell(f"{count} {were} interrupted; `tercel execution recover` goes on with {them}.")
 
 
-def _summarise(home: Home, execution: Execution, runs: Sequence[TaskRun], metrics: Sequence[Metric]) -> None:
-    took = duration_text(duration_of(execution.history))
-    colour = {State.SUCCESS: "green", State.WARNING: "yellow"}.get(execution.state, "red")
-    state = click.style(execution.state.value, fg=colour, bold=True)
-    click.echo(f"\n{state} in {took}, execution {execution.id}")
+def _summarise(
+    out: TextIO, home: Home, execution: Execution, runs: Sequence[TaskRun], metrics: Sequence[Metric]
+) -> None:
+    click.echo(f"\n{ended_text(execution)}", file=out)
     if execution.message:
-        click.echo(execution.message)
+        click.echo(printable(execution.message), file=out)
     for run_ in runs:
         if run_.state is State.FAILED and run_.message:
-            click.echo(f"  {run_.task_id}: {run_.message}")
+            click.echo(f"  {run_.task_id}: {printable(run_.message)}", file=out)
     if execution.outputs:
-        _list("Outputs", {name: _text(value) for name, value in execution.outputs.items()})
+        _list(out, "Outputs", {name: _text(value) for name, value in execution.outputs.items()})
     of_tasks = {name: value for run_ in runs for name, value in _plain_outputs(run_)}
     if of_tasks:
-        _list("Outputs of tasks", of_tasks)
+        _list(out, "Outputs of tasks", of_tasks)
     if metrics:
-        _list("Metrics", {f"{one.task_id}.{one.name}": f"{one.value:g} ({one.type})" for one in metrics})
+        _list(out, "Metrics", {f"{one.task_id}.{one.name}": f"{one.value:g} ({one.type})" for one in metrics})
     found = stored_files(runs)
     if found:
-        _list("Files", {name: str(home.storage.path_of(uri)) for name, uri in found.items()})
+        _list(out, "Files", {name: str(home.storage.path_of(uri)) for name, uri in found.items()})
+
+
+def ended_text(execution: Execution) -> str:
+    """How an execution ended, for people."""
+    took = duration_text(duration_of(execution.history))
+    colour = {State.SUCCESS: "green", State.WARNING: "yellow"}.get(execution.state, "red")
+    return f"{click.style(execution.state.value, fg=colour, bold=True)} in {took}, execution {execution.id}"
 
 
 def _plain_outputs(run_: TaskRun) -> list[tuple[str, str]]:
@@ -185,8 +207,10 @@ def _text(value: object) -> str:
     return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}… ({len(text):,} characters)"
 
 
-def _list(title: str, rows: Mapping[str, str]) -> None:
-    click.echo(f"\n{title}:")
-    width = min(max(map(len, rows)), 48)
-    for name, value in rows.items():
-        click.echo(f"  {name:<{width}}  {value}")
+def _list(out: TextIO, title: str, rows: Mapping[str, str]) -> None:
+    shown = dict(islice(rows.items(), _MOST_ROWS))
+    width = min(max(map(len, shown)), 48)
+    lines = "".join(f"  {printable(name):<{width}}  {printable(value)}\n" for name, value in shown.items())
+    if len(rows) > len(shown):
+        lines += f"  … and {len(rows) - len(shown):,} more; --json prints all\n"
+    click.echo(f"\n{title}:\n{lines}", file=out, nl=False)

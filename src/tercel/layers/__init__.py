@@ -32,6 +32,7 @@ from tercel.layers.trees import (
     Node,
     Tree,
     compare,
+    located,
     scan,
     take_baseline,
 )
@@ -128,9 +129,9 @@ class LayerStore:
         """See what is in a directory of what the patterns take.
 
         Raises:
-            LayerError: folders are nested too deep.
+            LayerError: folders are nested too deep, or there is a link in place of the directory.
         """
-        return scan(os.path.realpath(directory), globs)
+        return scan(located(directory), globs)
 
     def baseline(self, tree: Tree, restored: Restored | None = None) -> Baseline:
         """Remember a tree; content that was just restored is not read again."""

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from tercel.layers.trees import scan
+from tercel.layers.trees import located, scan
 from tercel.model.globs import Globs
 
 
@@ -36,20 +36,20 @@ def select(root: str | os.PathLike[str], patterns: Sequence[str], exclude: Seque
         GlobSyntaxError: a pattern is not well formed.
         LayerError: folders are nested too deep.
     """
-    top = os.path.realpath(root)
+    top = located(root)
     globs = Globs(patterns, exclude, root=top)
     tree = scan(top, globs)
     files: dict[str, str] = {}
     outside: list[str] = []
     for path in sorted(tree.entries):
-        located = f"{top}/{path}"
+        source = f"{top}/{path}"
         if stat.S_ISLNK(tree.entries[path][0]):
-            located = os.path.realpath(located)
-            if os.path.isdir(located):
+            source = os.path.realpath(source)
+            if os.path.isdir(source):
                 continue
-            if not located.startswith(f"{top}/") or not os.path.isfile(located):
+            if not source.startswith(f"{top}/") or not os.path.isfile(source):
                 outside.append(path)
                 continue
-        files[path] = located
+        files[path] = source
     missing = [glob.text for glob in globs.patterns if glob.literal is not None and glob.literal not in tree.entries]
     return Selection(files, tuple(outside), tuple(missing), tuple(tree.unreadable))

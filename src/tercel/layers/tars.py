@@ -11,6 +11,7 @@ from tercel.layers.trees import Node
 
 TAR_BLOCK_BYTES = 512
 _LARGEST_EXTENDED_BYTES = 1 << 20
+_MOST_DIGITS = 18
 _TYPES = {"f": b"0", "h": b"1", "l": b"2", "d": b"5"}
 _KINDS = {kind: name for name, kind in _TYPES.items()}
 _ATTRIBUTE = b"SCHILY.xattr."
@@ -103,7 +104,7 @@ def parse_node(extended: bytes, block: bytes) -> Node:
         path=os.fsdecode(name),
         kind=_KINDS[kind],
         mode=_octal(block[100:108]) & 0o7777,
-        size=int(records.get(b"size", b"%d" % size)),
+        size=_number(records.get(b"size", b"%d" % size)),
         mtime_ns=_parse_time(records.get(b"mtime", b"")),
         target=os.fsdecode(records.get(b"linkpath", block[157:257].rstrip(b"\0"))),
         is_sparse=_SPARSE in records,
@@ -131,11 +132,17 @@ def _octal(field: bytes) -> int:
     return int(digits, 8)
 
 
+def _number(digits: bytes) -> int:
+    if not digits.isdigit() or len(digits) > _MOST_DIGITS:
+        raise ValueError("a number in an extended header is wrong")
+    return int(digits)
+
+
 def _parse_time(text: bytes) -> int:
     """Nanoseconds since 1970 of a decimal number of seconds."""
     sign = -1 if text.startswith(b"-") else 1
     seconds, _, fraction = text.removeprefix(b"-").partition(b".")
-    if not (seconds + fraction).isdigit():
+    if not (seconds + fraction).isdigit() or len(seconds) > _MOST_DIGITS:
         raise ValueError("a time in a header is wrong")
     return sign * (int(seconds) * 1_000_000_000 + int(fraction.ljust(9, b"0")[:9]))
 

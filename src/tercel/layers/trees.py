@@ -81,15 +81,27 @@ def scan(root: str, globs: Globs) -> Tree:
     """Look at everything in *root* that the patterns take. Links are seen as links; devices, pipes and sockets not.
 
     Raises:
-        LayerError: folders are nested deeper than `DEEPEST`.
+        LayerError: folders are nested deeper than `DEEPEST`, or a link stands in the place of *root*.
     """
     tree = Tree(root, {}, {}, [])
-    fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fd = os.open(root, _FOLDER_FLAGS)
+    except NotADirectoryError as error:
+        raise LayerError(f"{root} is no folder any more.") from error
     try:
         _Scan(tree, globs).look(fd, "", 0, takes_all=globs.takes_all_below(""))
     finally:
         os.close(fd)
     return tree
+
+
+def located(folder: str | os.PathLike[str]) -> str:
+    """The absolute path of *folder*, without links on the way; the folder itself is not looked at.
+
+    What a working directory was replaced by is not followed: its files are somebody else's.
+    """
+    parent, name = os.path.split(os.path.abspath(folder))
+    return os.path.join(os.path.realpath(parent), name)
 
 
 class _Scan:

@@ -47,7 +47,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
 
 
 Functions = Mapping[str, Callable[..., object]]
-"""Functions of expressions that reach outside, such as `secret` and `kv`."""
+"""Functions of expressions that reach outside, such as `secret` and `kv`; `mask` hides what `secret` gave."""
 
 
 class Outside(NamedTuple):
@@ -133,7 +133,15 @@ class Step:
 
         outside = self._outside
         seen = variables(self._flow, self._live, run, outside.surroundings)
-        return str(render(text, seen, outside.functions, clock=outside.clock))
+        try:
+            return str(render(text, seen, outside.functions, clock=outside.clock))
+        except UserError as error:
+            raise self._masked(error) from None
+
+    def _masked(self, error: UserError) -> UserError:
+        """*error* without the secrets that the expression got: its message may quote them, and is kept."""
+        mask = self._outside.functions.get("mask")
+        return error if mask is None else UserError(str(mask(str(error))))
 
     def _timeout(self, place: Place, run: TaskRun) -> timedelta | None:
         """The rendered timeout of a task; None without one. Raises UserError where it is none."""
@@ -163,11 +171,15 @@ class Step:
         seen = variables(self._flow, self._live, None, outside.surroundings)
         outputs: dict[str, object] = {}
         for output in self._flow.flow.outputs:
-            rendered = render_object(output.value, seen, outside.functions, clock=outside.clock)
+            try:
+                rendered = render_object(output.value, seen, outside.functions, clock=outside.clock)
+            except UserError as error:
+                raise self._masked(error) from None
             try:
                 outputs[output.id] = parse_value(Input(id=output.id, type=output.type), rendered, None)
             except ValueError as error:
-                raise UserError(f"The output {output.id!r} does not fit its type {output.type}: {error}.") from error
+                message = f"The output {output.id!r} does not fit its type {output.type}: {error}."
+                raise self._masked(UserError(message)) from None
         return outputs
 
 

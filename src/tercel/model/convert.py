@@ -352,6 +352,9 @@ class Reading:
             if name in part.deprecated:
                 problem = Problem(f"'{name}' is deprecated.", part.deprecated[name], "property.deprecated")
                 self.warn(key, (*path, name), problem)
+            if name in part.without_effect:
+                problem = Problem(f"'{name}' has no effect yet.", part.without_effect[name], "property.noEffect")
+                self.warn(key, (*path, name), problem)
             if not is_null(value):
                 values[field.attribute] = self.read(field.kind, value, (*path, name))
         for field in shape.required:

@@ -1,6 +1,10 @@
 """What is known of a tree of files that was packed into one object."""
 
+from typing import Annotated
+
 import msgspec
+
+Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 
 
 class PackedTree(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -15,9 +19,9 @@ class PackedTree(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
         relocatable: paths of files and links that hold *root* and mean the folder by it.
     """
 
-    sha256: str
-    files: int
-    bytes: int
-    packed_bytes: int
+    sha256: Sha256
+    files: Annotated[int, msgspec.Meta(ge=0)]
+    bytes: Annotated[int, msgspec.Meta(ge=0)]
+    packed_bytes: Annotated[int, msgspec.Meta(ge=0)]
     root: str
     relocatable: tuple[str, ...] = ()

@@ -68,6 +68,9 @@ class Part(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unk
     deprecated: ClassVar[Mapping[str, str]] = {}
     """YAML name of a property that still works to a sentence on what to use instead; `type` means the whole type."""
 
+    without_effect: ClassVar[Mapping[str, str]] = {}
+    """YAML name of a property that is accepted but does nothing yet, to a sentence on what to do instead."""
+
     def problems(self) -> Iterator["Problem"]:
         """Violations that only the whole mapping shows, such as two properties that exclude each other."""
         return iter(())
@@ -126,7 +129,14 @@ class Retry(Part, frozen=True, kw_only=True):
         return self.max_attempts if self.max_attempts is not None else self.max_attempt
 
     def problems(self) -> Iterator[Problem]:
-        """What each type needs, and waits that leave no room for a second try."""
+        """What each type needs, waits that leave no room for a second try, and what there is not yet."""
+        if self.behavior == "CREATE_NEW_EXECUTION":
+            yield Problem(
+                "Tercel does not support the behavior CREATE_NEW_EXECUTION yet.",
+                "Leave 'behavior' out: then the task itself is tried again.",
+                "property.unsupported",
+                ("behavior",),
+            )
         code = f"retry.{self.type}"
         for name, value in self._waits():
             if value is None:
@@ -198,6 +208,7 @@ class Task(Part, frozen=True, kw_only=True):
     """
 
     family: ClassVar[str] = "task"
+    without_effect: ClassVar[Mapping[str, str]] = {"logToFile": "Read the log with `tercel execution logs`."}
 
     id: TaskId
     type: str

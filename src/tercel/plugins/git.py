@@ -3,13 +3,14 @@
 import os
 import re
 import shutil
+import signal
 import stat
 import subprocess
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from tercel.plugin_api import (
     Dynamic,
@@ -22,13 +23,22 @@ from tercel.plugin_api import (
     plugin,
 )
 
+# Answers for the repository's own host alone: submodules and redirects may lead to others.
 _ASKPASS = """#!/bin/sh
 case "$1" in
-*[Uu]sername*) printf '%s\\n' "$TERCEL_GIT_USERNAME" ;;
-*assphrase*) printf '%s\\n' "$TERCEL_GIT_PASSPHRASE" ;;
-*) printf '%s\\n' "$TERCEL_GIT_PASSWORD" ;;
+"Username for '$TERCEL_GIT_SCHEME://$TERCEL_GIT_HOST': ") printf '%s\\n' "$TERCEL_GIT_USERNAME" ;;
+"Password for '$TERCEL_GIT_SCHEME://"*"@$TERCEL_GIT_HOST': ") printf '%s\\n' "$TERCEL_GIT_PASSWORD" ;;
+*"@$TERCEL_GIT_HOST's password: ") printf '%s\\n' "$TERCEL_GIT_PASSWORD" ;;
+"Enter passphrase for key"*) printf '%s\\n' "$TERCEL_GIT_PASSPHRASE" ;;
+*) exit 1 ;;
 esac
 """
+# What a process that runs us inside a repository of its own, such as a hook, means for that one alone.
+_OF_ANOTHER_REPOSITORY = (
+    *("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_ALTERNATE_OBJECT_DIRECTORIES"),
+    *("GIT_COMMON_DIR", "GIT_PREFIX", "GIT_NAMESPACE", "GIT_SHALLOW_FILE", "GIT_GRAFT_FILE", "GIT_QUARANTINE_PATH"),
+)
+_SCP_HOST = re.compile(r"(?:[^@/]+@)?([^:/]+):")
 
 
 @plugin("io.kestra.plugin.git.Clone")
@@ -103,6 +113,8 @@ class Clone(RunnableTask, frozen=True, kw_only=True):
                 context.add_secret(secret)
         context.logger.info(f"Start cloning from '{url}'")
         with _git(context, target, login) as git:
+            if login.password is not None:
+                git.log_in(url)
             fresh = self._prepare(git, context, target, url)
             commit = self._fetch(git, context, fresh)
             self._check_out(git, context, target, commit)
@@ -114,8 +126,8 @@ class Clone(RunnableTask, frozen=True, kw_only=True):
 
     def _prepare(self, git: "_Git", context: RunContext, target: Path, url: str) -> bool:
         """Make *target* a repository with *url* as its origin; False where it already was one."""
-        if (target / ".git").exists():
-            known = git.ask("config", "--get", "remote.origin.url").strip()
+        if (target / ".git").exists() and self._is_repository(git, context, target):
+            known = _without_login(git.ask("config", "--get", "remote.origin.url", check=False).strip())[0]
             if known == url:
                 context.logger.info("The repository is here already; only what is new is fetched.")
                 return False
@@ -129,14 +141,27 @@ class Clone(RunnableTask, frozen=True, kw_only=True):
                     "Clone into another `directory`, or set onNonEmpty: MERGE.",
                 )
         git.run("init", "--quiet")
-        git.run("remote", "add", "origin", url)
+        git.run("remote", "add", "--", "origin", url)
         return True
+
+    def _is_repository(self, git: "_Git", context: RunContext, target: Path) -> bool:
+        """Whether `.git` is whole; parts of one that a cache brought back are removed."""
+        if git.ask("rev-parse", "--git-dir", check=False).strip():
+            return True
+        prefix = (target / ".git").relative_to(context.working_directory).as_posix() + "/"
+        if not any(name.startswith(prefix) for name in context.restored):
+            raise TaskFailedError(f"The .git in {_place(context, target)!r} is no repository.")
+        context.logger.warn("The .git that the cache brought back is no whole repository; it is cloned anew.")
+        shutil.rmtree(target / ".git", ignore_errors=True)
+        return False
 
     def _fetch(self, git: "_Git", context: RunContext, fresh: bool) -> str:
         """Fetch what is asked for; gives the commit to check out."""
         if self.commit is not None:
             wanted = context.render(self.commit).strip()
-            git.run("fetch", "--quiet", "--tags", "origin", "+refs/heads/*:refs/remotes/origin/*")
+            is_shallow = git.ask("rev-parse", "--is-shallow-repository").strip() == "true"
+            whole = ("--unshallow",) if is_shallow else ()
+            git.run("fetch", "--quiet", "--tags", "--force", *whole, "origin", "+refs/heads/*:refs/remotes/origin/*")
             found = git.ask("rev-parse", "--verify", "--quiet", f"{wanted}^{{commit}}", check=False).strip()
             if not found:
                 raise TaskFailedError(f"Cannot resolve commit SHA: {wanted}")
@@ -171,17 +196,24 @@ class Clone(RunnableTask, frozen=True, kw_only=True):
         """Bring the files of *commit* into place; what the engine staged wins over them, with a warning."""
         prefix = target.relative_to(context.working_directory)
         kept: dict[Path, Path] = {}
+        restored = context.restored
+        injected = context.staged - restored
         tracked = set(git.ask("ls-files", "-z").split("\0"))
-        for name in git.ask("ls-tree", "-r", "-z", "--name-only", commit).split("\0"):
-            path = target / name
-            if name in tracked or not name or not os.path.lexists(path):
+        names = [name for name in git.ask("ls-tree", "-r", "-z", "--name-only", commit).split("\0") if name]
+        _refuse_files_for_folders(target, names, tracked)
+        for name in names:
+            path, place = target / name, (prefix / name).as_posix()
+            if (name in tracked and place not in injected) or not os.path.lexists(path):
                 continue
             if (
                 git.ask("hash-object", "--", name, check=False).strip()
                 == git.ask("rev-parse", f"{commit}:{name}").strip()
             ):
                 continue
-            if (prefix / name).as_posix() not in context.staged:
+            if place in restored:
+                context.logger.warn(f"The repository has {name!r} too; it takes the place of what the cache restored.")
+                continue
+            if place not in injected:
                 raise TaskFailedError(
                     f"The repository has {name!r}, and another file of that name is there already.",
                     "Clone it before that file is made, or into another `directory`.",
@@ -225,6 +257,17 @@ class _Git:
         self._context = context
         self._directory = directory
         self._env = env
+        self._settings: tuple[str, ...] = ("-c", "safe.directory=*", "-c", "advice.detachedHead=false")
+
+    def log_in(self, url: str) -> None:
+        """Give the login to the host of *url* when it asks, and to no other; no helper gets to keep it."""
+        actual = self.ask("ls-remote", "--get-url", "--", url).strip()  # where `insteadOf` leads
+        parts = urlsplit(actual)
+        found = _SCP_HOST.match(actual)
+        host = parts.netloc.rpartition("@")[2] if parts.scheme.startswith("http") else parts.hostname
+        host = host or (found[1] if found else "")
+        self._env |= {"TERCEL_GIT_SCHEME": parts.scheme, "TERCEL_GIT_HOST": host}
+        self._settings += ("-c", "credential.helper=", "-c", "credential.useHttpPath=false")
 
     def run(self, *arguments: str) -> None:
         """Run it for its effect."""
@@ -234,7 +277,7 @@ class _Git:
         """Run it and give its standard output; a failure raises with git's own words unless *check* is False."""
         self._context.stop_if_killed()
         process = subprocess.Popen(
-            ["git", "-c", "safe.directory=*", "-c", "advice.detachedHead=false", *arguments],
+            ["git", *self._settings, *arguments],
             cwd=self._directory,
             env=self._env,
             stdin=subprocess.DEVNULL,
@@ -242,7 +285,13 @@ class _Git:
             stderr=subprocess.PIPE,
             start_new_session=True,
         )
-        with self._context.stopping(process.kill):
+
+        def stop() -> None:
+            # Git waits for helpers of its own, which may wait for a server for ever.
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+        with self._context.stopping(stop):
             out, err = process.communicate()
         self._context.stop_if_killed()
         if check and process.returncode != 0:
@@ -261,10 +310,14 @@ def _git(context: RunContext, directory: Path, login: _Login) -> Generator[_Git]
     env = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(("SECRET_", "GIT_DIR", "GIT_WORK_TREE"))
+        if not name.startswith("SECRET_") and name not in _OF_ANOTHER_REPOSITORY
     }
     env |= {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C.UTF-8"}
-    ssh = ["ssh", "-o", "StrictHostKeyChecking=accept-new", "-o", f"UserKnownHostsFile={private / 'known_hosts'}"]
+    # Without a repository of its own a folder must not pass for part of one further up.
+    env["GIT_CEILING_DIRECTORIES"] = str(directory.parent)
+    # A host that the user knows by another key is refused; new ones are not added to the user's own file.
+    known = f'UserKnownHostsFile="{private / "known_hosts"}" ~/.ssh/known_hosts'
+    ssh = ["ssh", "-o", "StrictHostKeyChecking=accept-new", "-o", known]
     if login.password is not None or login.passphrase is not None:
         askpass = private / "askpass"
         askpass.write_text(_ASKPASS)
@@ -315,6 +368,18 @@ def _strangers(context: RunContext, target: Path) -> Sequence[str]:
     return sorted(found)
 
 
+def _refuse_files_for_folders(target: Path, names: Sequence[str], tracked: set[str]) -> None:
+    """Git would take away, without a word, a file that stands where the repository has a folder."""
+    folders = {name[:at] for name in names for at, char in enumerate(name) if char == "/"}
+    for folder in sorted(folders - tracked):
+        path = target / folder
+        if path.is_symlink() or path.is_file():
+            raise TaskFailedError(
+                f"The repository has a folder {folder!r}, and a file of that name is there already.",
+                "Clone it before that file is made, or into another `directory`.",
+            )
+
+
 def _place(context: RunContext, target: Path) -> str:
     relative = target.relative_to(context.working_directory).as_posix()
     return "the working directory" if relative == "." else relative
@@ -325,7 +390,8 @@ def _without_login(url: str) -> tuple[str, tuple[str | None, str | None]]:
     parts = urlsplit(url)
     if parts.scheme not in {"http", "https"} or "@" not in parts.netloc:
         return url, (None, None)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])), (parts.username, parts.password)
+    login = tuple(None if part is None else unquote(part) for part in (parts.username, parts.password))
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])), (login[0], login[1])
 
 
 def _rendered(context: RunContext, template: str | None) -> str | None:

@@ -3,9 +3,10 @@
 import json
 import re
 from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from threading import Lock
 from typing import TYPE_CHECKING, BinaryIO, Literal, cast
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from tercel.plugin_api import (
     Dynamic,
@@ -21,8 +22,13 @@ from tercel.plugin_api import (
 
 if TYPE_CHECKING:
     import httpx
+    from httpcore import NetworkStream
 
 _BLOCK = 1 << 20
+_EXCERPT_BYTES = 1 << 12
+_MAX_BODY_BYTES = 10 << 20
+_LONGEST_NAME = 200
+_LONGEST_SUFFIX = 20
 _CONNECT_S = 10.0
 _READ_S = 10.0
 
@@ -112,27 +118,33 @@ class _HttpTask(RunnableTask, frozen=True, kw_only=True):
                 "HTTP tasks need the library httpx.", "Install it: pip install 'tercel[http]'."
             ) from None
         uri = context.render(self.uri).strip()
-        if urlsplit(uri).scheme not in {"http", "https"}:
-            raise TaskFailedError(f"{_shown(uri)!r} is not an http or https address.")
+        _check_uri(uri, context)
         options = self.options or HttpOptions()
+        line = _Line()
         try:
-            with _client(options, self.ssl_options, context) as client:
-                request = self._request(client, uri, context)
+            with (
+                context.stopping(line.cut),
+                ExitStack() as files,
+                _client(options, self.ssl_options, context) as client,
+            ):
+                request = self._request(client, uri, context, files)
+                request.extensions = {**request.extensions, "trace": line.trace}
                 context.logger.debug(f"{request.method} {_shown(uri)}")
                 response = client.send(request, stream=True)
-                with context.stopping(response.close):
-                    try:
-                        self._check_status(response, options, context)
-                        yield response
-                    finally:
-                        response.close()
+                try:
+                    self._check_status(response, options, context)
+                    yield response
+                finally:
+                    response.close()
+        except httpx.InvalidURL as error:
+            raise TaskFailedError(f"The uri is no address: {error}") from error
         except httpx.HTTPError as error:
             context.stop_if_killed()
             raise TaskFailedError(
                 f"{context.render(self.method)} {_shown(uri)} failed: {error or type(error).__name__}."
             ) from error
 
-    def _request(self, client: "httpx.Client", uri: str, context: RunContext) -> "httpx.Request":
+    def _request(self, client: "httpx.Client", uri: str, context: RunContext, files: ExitStack) -> "httpx.Request":
         headers = _text_map(context, self.headers)
         auth = self.options.auth if self.options else None
         if auth is not None and auth.type == "BEARER":
@@ -151,7 +163,7 @@ class _HttpTask(RunnableTask, frozen=True, kw_only=True):
                 headers.setdefault("Content-Type", content_type or "application/json")
             return client.build_request(method, uri, params=params, headers=headers, content=content)
         if (content_type or "").startswith("multipart/form-data"):
-            parts = [_part(context, name, value) for name, value in form.items()]
+            parts = [_part(context, name, value, files) for name, value in form.items()]
             return client.build_request(method, uri, params=params, headers=headers, files=parts)
         fields = {name: _plain(value) for name, value in form.items()}
         return client.build_request(method, uri, params=params, headers=headers, data=fields)
@@ -163,8 +175,7 @@ class _HttpTask(RunnableTask, frozen=True, kw_only=True):
         if isinstance(allowed, str):
             allowed = [int(code) for code in re.findall(r"\d+", context.render(allowed))]
         if response.status_code not in (allowed or ()):
-            response.read()
-            excerpt = response.text[:200].strip()
+            excerpt = _start(response).decode(response.charset_encoding or "utf-8", "replace")[:200].strip()
             raise TaskFailedError(
                 f"The server answered {response.status_code} {response.reason_phrase} to "
                 f"{response.request.method} {_shown(str(response.request.url))}" + (f": {excerpt}" if excerpt else ".")
@@ -201,12 +212,12 @@ class Request(_HttpTask, frozen=True, kw_only=True):
                 "encryptBody needs an encryption key, and none is configured.", "Leave encryptBody out."
             )
         with self._response(context) as response:
-            body = response.read()
+            body = _whole(response, context)
             if "charset" not in response.headers.get("content-type", ""):
                 response.encoding = context.render((self.options or HttpOptions()).default_charset)
             try:
                 text = body.decode(response.encoding or "utf-8")
-            except UnicodeDecodeError:
+            except (UnicodeDecodeError, LookupError):
                 raise TaskFailedError(
                     f"The answer of {_shown(str(response.request.url))} is not text.",
                     "Use io.kestra.plugin.core.http.Download for files.",
@@ -214,7 +225,9 @@ class Request(_HttpTask, frozen=True, kw_only=True):
             code = response.status_code
             tags = {"request.method": response.request.method, "response.code": str(code)}
             context.metric("response.length", len(body), tags=tags)
-            return Outputs(uri=str(response.request.url), code=code, headers=_headers(response), body=text)
+            return Outputs(
+                uri=_without_login(str(response.request.url)), code=code, headers=_headers(response), body=text
+            )
 
 
 @plugin(
@@ -255,6 +268,85 @@ class Download(_HttpTask, frozen=True, kw_only=True):
             context.metric("response.length", length, tags={"request.method": response.request.method})
             uri = context.save_file(target, _file_name(response))
             return Outputs(uri=uri, code=response.status_code, length=length, headers=_headers(response))
+
+
+class _Line:
+    """The connection that a request uses at the moment, which a kill or timeout cuts.
+
+    Closing a response does not wake the thread that waits for its next byte; shutting the socket does.
+    """
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._stream: NetworkStream | None = None
+        self._is_cut = False
+
+    def trace(self, event: str, info: Mapping[str, object]) -> None:
+        """Told by httpx of what it does."""
+        if event.endswith((".connect_tcp.complete", ".start_tls.complete")):
+            with self._lock:
+                self._stream = cast("NetworkStream", info["return_value"])
+                self._cut_if_due()
+
+    def cut(self) -> None:
+        """End the connection, and those to come."""
+        with self._lock:
+            self._is_cut = True
+            self._cut_if_due()
+
+    def _cut_if_due(self) -> None:
+        if self._stream is None or not self._is_cut:
+            return
+        import socket  # noqa: PLC0415  # loaded by httpx anyway
+
+        raw = self._stream.get_extra_info("socket")
+        if isinstance(raw, socket.socket):
+            with suppress(OSError):
+                # Not by the method of an SSL socket, which is not made for another thread.
+                socket.socket.shutdown(raw, socket.SHUT_RDWR)
+
+
+def _check_uri(uri: str, context: RunContext) -> None:
+    try:
+        parts = urlsplit(uri)
+        is_address = parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port or 0) >= 0
+    except ValueError:
+        # Without saying which: what stands for a port may be the rest of a password.
+        raise TaskFailedError("The uri is no address.", "Percent-encode special characters in it.") from None
+    if not is_address:
+        raise TaskFailedError(f"{_shown(uri)!r} is not an http or https address.")
+    if parts.password:
+        context.add_secret(unquote(parts.password))
+
+
+def _without_login(uri: str) -> str:
+    parts = urlsplit(uri)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
+def _start(response: "httpx.Response") -> bytes:
+    """The first bytes of the answer; the rest is never read."""
+    start = b""
+    for block in response.iter_bytes(_EXCERPT_BYTES):
+        start += block
+        if len(start) >= _EXCERPT_BYTES:
+            break
+    return start
+
+
+def _whole(response: "httpx.Response", context: RunContext) -> bytes:
+    limit = cast("int", context.setting("outputs.max-bytes", _MAX_BODY_BYTES))
+    blocks: list[bytes] = []
+    length = 0
+    for block in response.iter_bytes():
+        blocks.append(block)
+        length += len(block)
+        if length > limit:
+            raise TaskFailedError(
+                f"The answer of {_shown(str(response.request.url))} has more than the {limit:,} bytes that are allowed.",
+                "Use io.kestra.plugin.core.http.Download for large answers.",
+            )
+    return b"".join(blocks)
 
 
 def _client(options: HttpOptions, ssl: SslOptions | None, context: RunContext) -> "httpx.Client":
@@ -328,7 +420,17 @@ def _file_name(response: "httpx.Response") -> str:
     else:
         name = unquote(urlsplit(str(response.request.url)).path)
     base = name.replace("\\", "/").rstrip("/").rpartition("/")[2].replace("\0", "")
-    return base if base.strip(".") else "download"
+    return _fitting(base) if base.strip(".") else "download"
+
+
+def _fitting(name: str) -> str:
+    """*name*, cut where no file system would take it, its suffix kept."""
+    stem, dot, suffix = name.rpartition(".")
+    if len(name.encode()) <= _LONGEST_NAME:
+        return name
+    suffix = f".{suffix}" if dot and stem and len(suffix.encode()) <= _LONGEST_SUFFIX else ""
+    kept = name.removesuffix(suffix).encode()[: _LONGEST_NAME - len(suffix.encode())]
+    return kept.decode(errors="ignore") + suffix
 
 
 def _headers(response: "httpx.Response") -> dict[str, list[str]]:
@@ -338,15 +440,18 @@ def _headers(response: "httpx.Response") -> dict[str, list[str]]:
     return headers
 
 
-def _part(context: RunContext, name: str, value: object) -> tuple[str, tuple[str | None, BinaryIO | str]]:
+def _part(
+    context: RunContext, name: str, value: object, files: ExitStack
+) -> tuple[str, tuple[str | None, BinaryIO | str]]:
     """One field of a multipart form: a file for a URI or `{name, content}`, else text."""
     if isinstance(value, str) and value.startswith("kestra://"):
-        return name, (unquote(value.rpartition("/")[2]), context.open_file(value))
+        return name, (unquote(value.rpartition("/")[2]), files.enter_context(context.open_file(value)))
     if isinstance(value, Mapping):
         file = cast("Mapping[str, object]", value)
         content = file.get("content")
         if "name" in file and isinstance(content, str):
-            return name, (str(file["name"]), context.open_file(content) if content.startswith("kestra://") else content)
+            is_stored = content.startswith("kestra://")
+            return name, (str(file["name"]), files.enter_context(context.open_file(content)) if is_stored else content)
     return name, (None, _plain(cast("object", value)))
 
 

@@ -17,7 +17,7 @@ from datetime import timedelta
 from errno import E2BIG
 from functools import lru_cache
 from pathlib import Path
-from threading import Lock
+from threading import Lock, Timer
 from time import monotonic, sleep
 from typing import Literal, cast
 
@@ -43,6 +43,7 @@ _FLUSH_S = 0.05
 _REST_S = 1.0
 _REAP_S = 0.2
 _PROBE_S = 0.005
+_LOOK_S = 0.02
 _PIPE_BLOCKS = 32
 
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "ALL_PROXY", "NO_PROXY")
@@ -161,8 +162,8 @@ class _Child:
         self._process: subprocess.Popen[bytes] | None = None
         self._is_over = False
         self._stopped_at: float | None = None
+        self._grace: Timer | None = None
         self._slot: int | None = None
-        self._wake_reader, self._wake_writer = os.pipe()
         self.pid = 0
 
     def start(self, command: Command, environment: Mapping[str, str]) -> None:
@@ -187,16 +188,24 @@ class _Child:
             is_stopped = self._stopped_at is not None
         self._slot = _watchdog().watch(self.pid)
         if is_stopped:
-            self._signal(signal.SIGTERM)
+            self._ask_to_end()
 
     def stop(self) -> None:
         """Ask it to end; from any thread."""
         with self._lock:
-            if self._stopped_at is not None or self._wake_writer < 0:
+            if self._stopped_at is not None:
                 return
             self._stopped_at = monotonic()
-            os.write(self._wake_writer, b"!")
+            is_started = self._process is not None
+        if is_started:
+            self._ask_to_end()
+
+    def _ask_to_end(self) -> None:
+        """Ask, and end it by force when its grace is over: whoever follows it needs only to see that it has ended."""
         self._signal(signal.SIGTERM)
+        self._grace = Timer(self._grace_s, self._signal, (signal.SIGKILL,))
+        self._grace.daemon = True
+        self._grace.start()
 
     def follow(self, on_output: OnOutput) -> int:
         """Hand on what it prints until it has ended, then end what it left behind; its exit code."""
@@ -206,10 +215,14 @@ class _Child:
         streams = _Streams(self._process.stdout.fileno(), self._process.stderr.fileno(), on_output)
         pidfd = _open_pidfd(self.pid)
         try:
-            streams.also_wake_on(self._wake_reader)
             if pidfd is not None:
                 streams.also_wake_on(pidfd)
-            self._await_end(streams, pidfd)
+                while pidfd not in streams.read_ready(None):
+                    pass
+                streams.forget(pidfd)
+            else:
+                while not _has_ended(self.pid):
+                    streams.read_ready(_LOOK_S)
         finally:
             if pidfd is not None:
                 os.close(pidfd)
@@ -222,27 +235,6 @@ class _Child:
             self._end_escaped()
             streams.read_what_is_there()
         return self._finish()
-
-    def _await_end(self, streams: "_Streams", pidfd: int | None) -> None:
-        """Read until the command itself has ended; end it by force when its grace is over."""
-        is_forced = False
-        while True:
-            timeout_s = None if pidfd is not None else 0.02
-            if self._stopped_at is not None and not is_forced:
-                left_s = self._stopped_at + self._grace_s - monotonic()
-                if left_s <= 0:
-                    is_forced = True
-                    self._signal(signal.SIGKILL)
-                else:
-                    timeout_s = left_s if timeout_s is None else min(left_s, timeout_s)
-            ready = streams.read_ready(timeout_s)
-            if self._wake_reader in ready:
-                streams.forget(self._wake_reader)
-            if pidfd in ready if pidfd is not None else _has_ended(self.pid):
-                streams.forget(self._wake_reader)
-                if pidfd is not None:
-                    streams.forget(pidfd)
-                return
 
     def _await_group_end(self, streams: "_Streams", deadline: float) -> None:
         """Let what the command started end in good order too, until *deadline*."""
@@ -295,10 +287,8 @@ class _Child:
             for stream in (self._process.stdout, self._process.stderr):
                 if stream is not None:
                     stream.close()
-        with self._lock:
-            writer, self._wake_writer = self._wake_writer, -1
-        os.close(writer)
-        os.close(self._wake_reader)
+        if self._grace is not None:
+            self._grace.cancel()
 
 
 class _Streams:
@@ -323,8 +313,7 @@ class _Streams:
 
     def forget(self, fd: int) -> None:
         """Wake on *fd* no more."""
-        with suppress(KeyError):
-            self._poll.unregister(fd)
+        self._poll.unregister(fd)
 
     def read_ready(self, timeout_s: float | None) -> set[int]:
         """Wait, and hand on one block of each stream that has one; everything that was ready."""

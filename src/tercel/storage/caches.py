@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from io import BytesIO
-from typing import BinaryIO, Literal
+from typing import Annotated, BinaryIO, Literal, TypeVar
 
 import msgspec
 
@@ -31,6 +31,9 @@ _POINTER, _USED, _OBJECTS, _SUFFIX = "current.json", "used.json", "objects", ".t
 _NOT_FLOWS = frozenset({"_files", "_kv"})
 # Nothing else is ever listed or removed, whatever folders of users are called.
 _OURS = re.compile(r"(.*/cache(?:/[0-9a-f]{32}){0,2})/(current\.json|objects/[0-9a-f]{64}\.tar\.zst)", re.DOTALL)
+
+Instant = Annotated[datetime, msgspec.Meta(tz=True)]
+T = TypeVar("T")
 
 Outcome = Literal["hit", "none", "expired", "platform", "damaged"]
 TtlFrom = Literal["SAVED", "LAST_USED"]
@@ -79,7 +82,7 @@ class CacheEntry(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
     format_version: int = FORMAT_VERSION
     key: CacheKey
-    saved_at: datetime
+    saved_at: Instant
     patterns: tuple[str, ...]
     exclude: tuple[str, ...] = ()
     platform: str
@@ -92,7 +95,7 @@ class CacheEntry(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 class _Used(msgspec.Struct, rename="camel"):
     sha256: str
-    at: datetime
+    at: Instant
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -156,9 +159,8 @@ class Caches:
                 text = stream.read()
         except NotFoundError:
             return Found("none")
-        try:
-            entry = msgspec.json.decode(text, type=CacheEntry)
-        except msgspec.DecodeError:
+        entry = _decoded(text, CacheEntry)
+        if entry is None:
             self._storage.delete_if(uri, version)
             return Found("damaged")
         if entry.format_version != FORMAT_VERSION or entry.key != key:
@@ -314,17 +316,25 @@ class Caches:
     def _read(self, folder: str) -> CacheEntry | None:
         try:
             with self._storage.get(format_uri(f"{folder}/{_POINTER}")) as stream:
-                return msgspec.json.decode(stream.read(), type=CacheEntry)
-        except (NotFoundError, msgspec.DecodeError):
+                return _decoded(stream.read(), CacheEntry)
+        except NotFoundError:
             return None
 
     def _last_used_at(self, folder: str, entry: CacheEntry) -> datetime | None:
         try:
             with self._storage.get(format_uri(f"{folder}/{_USED}")) as stream:
-                used = msgspec.json.decode(stream.read(), type=_Used)
-        except (NotFoundError, msgspec.DecodeError):
+                used = _decoded(stream.read(), _Used)
+        except NotFoundError:
             return None
-        return used.at if used.sha256 == entry.pack.sha256 else None
+        return used.at if used is not None and used.sha256 == entry.pack.sha256 else None
+
+
+def _decoded(text: bytes, type_: type[T]) -> T | None:
+    """What a stored file says; None where it is not one of ours."""
+    try:
+        return msgspec.json.decode(text, type=type_)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
 
 
 def patterns_differ(entry: CacheEntry, patterns: Sequence[str], exclude: Sequence[str]) -> bool:

@@ -3,7 +3,7 @@
 Implementations are picked in `server.py`: `SqliteStore` in `embedded.py`.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Protocol
@@ -76,28 +76,38 @@ class Executions(Protocol):
         """
         ...
 
-    async def find(self, execution_id: str) -> Execution | None:
-        """The execution, without its task runs; None where there is none."""
+    async def find(self, execution_id: str, *, reveal: bool = False) -> Execution | None:
+        """The execution, without its task runs; None where there is none.
+
+        Texts that hold a secret are masked, unless *reveal* is wanted, to go on with the execution.
+        """
         ...
 
-    async def get(self, execution_id: str) -> Execution:
+    async def get(self, execution_id: str, *, reveal: bool = False) -> Execution:
         """As `find`. Raises NotFoundError."""
         ...
 
-    async def task_runs(self, execution_id: str) -> list[TaskRun]:
-        """Its task runs, oldest first; empty where it has none or does not exist."""
+    async def task_runs(self, execution_id: str, *, reveal: bool = False) -> list[TaskRun]:
+        """Its task runs, oldest first; empty where it has none or does not exist. *reveal* as in `find`."""
         ...
 
     async def search(self, query: ExecutionQuery) -> list[Execution]:
         """A page of executions, newest first."""
         ...
 
-    async def open_owners(self) -> list[str]:
-        """The processes, this one apart, that executions which have not ended belong to."""
+    async def open_elsewhere(self) -> dict[str, str]:
+        """Executions that have not ended, oldest first, and the process each belongs to; those of this one apart."""
         ...
 
-    def adopt(self, owners: Sequence[str]) -> Promise[list[str]]:
-        """Take over what *owners*, all of them dead, left open; gives the ids, oldest first."""
+    def adopt(self, executions: Mapping[str, str]) -> Promise[list[str]]:
+        """Take over executions from dead processes.
+
+        Args:
+            executions: ids, each with the process it belongs to.
+
+        Returns:
+            The ids of those that had not ended and still belonged to the process said, in the order given.
+        """
         ...
 
 

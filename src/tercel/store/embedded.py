@@ -5,6 +5,7 @@ from pathlib import Path
 from tercel.store.executions import SqliteExecutions
 from tercel.store.flows import SqliteFlows
 from tercel.store.logs import SqliteLogs
+from tercel.store.rows import Seals
 from tercel.store.sqlite import Database, SqliteTransaction, Synchronous
 
 
@@ -13,12 +14,21 @@ class SqliteStore:
 
     Args:
         owner: the process that new executions belong to.
+        seals: keeps texts that hold a secret from being stored readably; None stores all as they are.
     """
 
-    def __init__(self, path: Path, *, owner: str, synchronous: Synchronous = "FULL", read_only: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        owner: str,
+        synchronous: Synchronous = "FULL",
+        read_only: bool = False,
+        seals: Seals | None = None,
+    ) -> None:
         self._database = Database(path, synchronous, read_only=read_only)
         self.flows = SqliteFlows(self._database)
-        self.executions = SqliteExecutions(self._database, owner)
+        self.executions = SqliteExecutions(self._database, owner, seals)
         self.logs = SqliteLogs(self._database)
 
     def transaction(self) -> SqliteTransaction:

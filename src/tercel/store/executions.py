@@ -5,7 +5,7 @@ adopts what it left open.
 """
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
@@ -16,7 +16,7 @@ from tercel.model.execution import Attempt, Execution, TaskRun
 from tercel.model.state import TERMINAL, StateChange
 from tercel.store import Transaction
 from tercel.store.records import Changes, ExecutionQuery, StaleExecutionError
-from tercel.store.rows import instant, microseconds, pack, pack_values, unpack_values
+from tercel.store.rows import Seals, Unpacker, instant, microseconds, pack, pack_values
 from tercel.store.sqlite import Database, SqliteTransaction
 from tercel.store.waiting import Promise
 
@@ -69,11 +69,15 @@ class SqliteExecutions:
 
     Args:
         owner: the process that new executions belong to.
+        seals: keeps texts that hold a secret from being stored readably.
     """
 
-    def __init__(self, database: Database, owner: str) -> None:
+    def __init__(self, database: Database, owner: str, seals: Seals | None = None) -> None:
         self._database = database
         self._owner = owner
+        self._seals = seals
+        self._masked = Unpacker(seals)
+        self._revealed = Unpacker(seals, reveal=True)
 
     def save(self, tx: Transaction, changes: Changes) -> None:
         """Write *changes* with *tx*, all or none of them.
@@ -82,12 +86,12 @@ class SqliteExecutions:
         """
         if not isinstance(tx, SqliteTransaction):
             raise InvariantError("This transaction is none of this store's.")
-        owner = self._owner
-        created = [_execution_row(execution, owner) for execution in changes.created]
-        starts = [(execution.id, _start(execution)) for execution in changes.created]
-        changed = [_changed_row(execution, version) for execution, version in changes.changed]
+        owner, seals = self._owner, self._seals
+        created = [_execution_row(execution, owner, seals) for execution in changes.created]
+        starts = [(execution.id, _start(execution, seals)) for execution in changes.created]
+        changed = [_changed_row(execution, version, seals) for execution, version in changes.changed]
         removed = list(changes.removed)
-        runs = [_run_row(run) for run in changes.runs]
+        runs = [_run_row(run, seals) for run in changes.runs]
 
         def write(connection: sqlite3.Connection) -> None:
             if created:
@@ -102,7 +106,7 @@ class SqliteExecutions:
 
         tx.write(write)
 
-    async def find(self, execution_id: str) -> Execution | None:
+    async def find(self, execution_id: str, *, reveal: bool = False) -> Execution | None:
         """The execution, without its task runs; None where there is none."""
         with self._database.reading() as connection:
             row = connection.execute(
@@ -110,22 +114,23 @@ class SqliteExecutions:
                 "WHERE id = ?",
                 (execution_id,),
             ).fetchone()
-        return None if row is None else _execution(row)
+        return None if row is None else _execution(row, self._revealed if reveal else self._masked)
 
-    async def get(self, execution_id: str) -> Execution:
+    async def get(self, execution_id: str, *, reveal: bool = False) -> Execution:
         """As `find`. Raises NotFoundError."""
-        found = await self.find(execution_id)
+        found = await self.find(execution_id, reveal=reveal)
         if found is None:
             raise NotFoundError(f"There is no execution {execution_id}.", "`tercel execution list` shows the latest.")
         return found
 
-    async def task_runs(self, execution_id: str) -> list[TaskRun]:
+    async def task_runs(self, execution_id: str, *, reveal: bool = False) -> list[TaskRun]:
         """Its task runs, oldest first; empty where it has none or does not exist."""
         with self._database.reading() as connection:
             rows = connection.execute(
                 f"SELECT {_RUN} FROM task_runs WHERE execution_id = ? ORDER BY rowid", (execution_id,)
             ).fetchall()
-        return [_run(row) for row in rows]
+        unpack = self._revealed if reveal else self._masked
+        return [_run(row, unpack) for row in rows]
 
     async def search(self, query: ExecutionQuery) -> list[Execution]:
         """A page of executions, newest first."""
@@ -150,31 +155,31 @@ class SqliteExecutions:
                 f"{where} ORDER BY id DESC LIMIT ?",
                 (*values, query.limit),
             ).fetchall()
-        return [_execution(row) for row in rows]
+        return [_execution(row, self._masked) for row in rows]
 
-    async def open_owners(self) -> list[str]:
-        """The processes, this one apart, that executions which have not ended belong to."""
+    async def open_elsewhere(self) -> dict[str, str]:
+        """Executions that have not ended, oldest first, and the process each belongs to; those of this one apart."""
         with self._database.reading() as connection:
             rows = connection.execute(
-                f"SELECT DISTINCT owner FROM executions WHERE {_OPEN} AND owner <> ?", (self._owner,)
+                f"SELECT id, owner FROM executions WHERE {_OPEN} AND owner <> ? ORDER BY id", (self._owner,)
             ).fetchall()
-        return [row[0] for row in rows]
+        return dict(rows)
 
-    def adopt(self, owners: Sequence[str]) -> Promise[list[str]]:
-        """Take over what *owners*, all of them dead, left open; gives the ids, oldest first."""
+    def adopt(self, executions: Mapping[str, str]) -> Promise[list[str]]:
+        """Take over executions from dead processes, where they still are open and belong to the process said."""
+        statement = f"UPDATE executions SET owner = ? WHERE {_OPEN} AND id = ? AND owner = ?"
 
         def write(connection: sqlite3.Connection) -> list[str]:
-            rows = connection.execute(
-                f"UPDATE executions SET owner = ? WHERE {_OPEN} AND owner IN ({', '.join('?' * len(owners))}) "
-                "RETURNING id",
-                (self._owner, *owners),
-            ).fetchall()
-            return sorted(row[0] for row in rows)
+            return [
+                execution_id
+                for execution_id, owner in executions.items()
+                if connection.execute(statement, (self._owner, execution_id, owner)).rowcount
+            ]
 
         return self._database.submit(write)
 
 
-def _execution_row(execution: Execution, owner: str) -> tuple[object, ...]:
+def _execution_row(execution: Execution, owner: str, seals: Seals | None) -> tuple[object, ...]:
     return (
         execution.id,
         execution.namespace,
@@ -186,17 +191,17 @@ def _execution_row(execution: Execution, owner: str) -> tuple[object, ...]:
         microseconds(execution.history[0].date),
         _ended_us(execution),
         _labels(execution),
-        _execution_detail(execution),
+        _execution_detail(execution, seals),
     )
 
 
-def _changed_row(execution: Execution, version: int) -> tuple[object, ...]:
+def _changed_row(execution: Execution, version: int, seals: Seals | None) -> tuple[object, ...]:
     return (
         str(execution.state),
         execution.version,
         _ended_us(execution),
         _labels(execution),
-        _execution_detail(execution),
+        _execution_detail(execution, seals),
         execution.id,
         version,
     )
@@ -211,27 +216,30 @@ def _labels(execution: Execution) -> str:
     return msgspec.json.encode(execution.labels).decode()
 
 
-def _execution_detail(execution: Execution) -> bytes:
+def _execution_detail(execution: Execution, seals: Seals | None) -> bytes:
     return pack(
         _ExecutionDetail(
-            execution.history, msgspec.Raw(pack_values(execution.outputs)), execution.attempt_number, execution.message
+            execution.history,
+            msgspec.Raw(pack_values(execution.outputs, seals)),
+            execution.attempt_number,
+            execution.message,
         )
     )
 
 
-def _start(execution: Execution) -> bytes:
+def _start(execution: Execution, seals: Seals | None) -> bytes:
     return pack(
         _ExecutionStart(
-            msgspec.Raw(pack_values(execution.inputs)),
-            msgspec.Raw(pack_values(execution.variables)),
-            msgspec.Raw(_NONE if execution.trigger is None else pack_values(execution.trigger)),
+            msgspec.Raw(pack_values(execution.inputs, seals)),
+            msgspec.Raw(pack_values(execution.variables, seals)),
+            msgspec.Raw(_NONE if execution.trigger is None else pack_values(execution.trigger, seals)),
             execution.parent_id,
             execution.original_id,
         )
     )
 
 
-def _run_row(run: TaskRun) -> tuple[object, ...]:
+def _run_row(run: TaskRun, seals: Seals | None) -> tuple[object, ...]:
     return (
         str(run.history[-1].state),
         run.execution_id,
@@ -245,7 +253,7 @@ def _run_row(run: TaskRun) -> tuple[object, ...]:
         None if run.due is None else microseconds(run.due),
         run.worker,
         pack(_RunDetail(run.history, run.attempts, run.message)),
-        pack_values(run.outputs),
+        pack_values(run.outputs, seals),
         None if run.plan is None else pack(run.plan),
     )
 
@@ -265,7 +273,7 @@ def _decode_run_detail() -> msgspec.msgpack.Decoder[_RunDetail]:
     return msgspec.msgpack.Decoder(_RunDetail)
 
 
-def _execution(row: tuple[Any, ...]) -> Execution:
+def _execution(row: tuple[Any, ...], unpack: Unpacker) -> Execution:
     execution_id, namespace, flow_id, revision, version, labels, detail_blob, start_blob = row
     detail = _decode_execution_detail().decode(detail_blob)
     start = _decode_start().decode(start_blob)
@@ -276,11 +284,11 @@ def _execution(row: tuple[Any, ...]) -> Execution:
         flow_id=flow_id,
         revision=revision,
         history=detail.history,
-        inputs=unpack_values(bytes(start.inputs)),
-        outputs=unpack_values(bytes(detail.outputs)),
+        inputs=unpack(bytes(start.inputs)),
+        outputs=unpack(bytes(detail.outputs)),
         labels=msgspec.json.decode(labels, type=dict[str, str]),
-        variables=unpack_values(bytes(start.variables)),
-        trigger=None if trigger == _NONE else unpack_values(trigger),
+        variables=unpack(bytes(start.variables)),
+        trigger=None if trigger == _NONE else unpack(trigger),
         parent_id=start.parent_id,
         original_id=start.original_id,
         attempt_number=detail.attempt_number,
@@ -289,7 +297,7 @@ def _execution(row: tuple[Any, ...]) -> Execution:
     )
 
 
-def _run(row: tuple[Any, ...]) -> TaskRun:
+def _run(row: tuple[Any, ...], unpack: Unpacker) -> TaskRun:
     execution_id, run_id, task_id, parent_id, value, iteration, fence, lost, due_us, worker, blob, outputs, plan = row
     detail = _decode_run_detail().decode(blob)
     return TaskRun(
@@ -301,7 +309,7 @@ def _run(row: tuple[Any, ...]) -> TaskRun:
         iteration=iteration,
         history=detail.history,
         attempts=detail.attempts,
-        outputs=unpack_values(outputs),
+        outputs=unpack(outputs),
         fence=fence,
         lost=lost,
         due=None if due_us is None else instant(due_us),

@@ -14,9 +14,10 @@ from time import monotonic, sleep
 
 import msgspec
 
-from tercel.errors import HomeInUseError
+from tercel.errors import HomeInUseError, StorageError
 
 _POLL_S = 0.1
+_PROCESSES = "processes"
 
 
 class HomeUser(msgspec.Struct, frozen=True):
@@ -52,6 +53,7 @@ class HomeLock:
 
     Raises:
         HomeInUseError: somebody who does not share has it still after *patience_s*.
+        StorageError: nothing can be written in the home.
     """
 
     def __init__(
@@ -64,14 +66,24 @@ class HomeLock:
         patience_s: float = 0,
         on_wait: Callable[[str], object] = lambda _: None,
     ) -> None:
-        self._folder = home / "processes"
-        self._folder.mkdir(mode=0o700, exist_ok=True)
-        self._home_fd = os.open(home / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._folder = home / _PROCESSES
+        self._home_fd = self._fd = -1
         try:
+            self._folder.mkdir(mode=0o700, exist_ok=True)
+            self._home_fd = os.open(home / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             self._acquire(home, fcntl.LOCK_EX if alone else fcntl.LOCK_SH, patience_s, on_wait)
-        except BaseException:
-            os.close(self._home_fd)
+            self._sign_in(process_id, what, alone=alone)
+        except BaseException as error:
+            for fd in (self._fd, self._home_fd):
+                if fd >= 0:
+                    os.close(fd)
+            if isinstance(error, OSError):
+                message = f"The home {home} cannot be used: {error.filename or home}: {error.strerror}."
+                raise StorageError(message, "Give another one: --home DIR.") from error
             raise
+
+    def _sign_in(self, process_id: str, what: str, *, alone: bool) -> None:
+        """Leave a file, locked, that says who works here."""
         self._path = self._folder / f"{process_id}.lock"
         # Locked before it gets its name, or another process might take it for one that a dead process left.
         nameless = self._path.with_suffix(".new")
@@ -101,11 +113,6 @@ class HomeLock:
             else:
                 return
 
-    def is_dead(self, process_id: str) -> bool:
-        """True where no live process of that name works in the home."""
-        path = self._folder / f"{process_id}.lock"
-        return path != self._path and not _is_locked(path)
-
     def sweep(self) -> None:
         """Remove what dead processes left of themselves."""
         for path in self._folder.glob("*.lock"):
@@ -123,10 +130,15 @@ class HomeLock:
         self._fd = self._home_fd = -1
 
 
+def is_dead(home: Path, process_id: str) -> bool:
+    """True where no live process of that name works in *home*."""
+    return not _is_locked(home / _PROCESSES / f"{process_id}.lock")
+
+
 def home_users(home: Path) -> list[HomeUser]:
     """The live processes that work in *home*, in no order."""
     users: list[HomeUser] = []
-    for path in (home / "processes").glob("*.lock"):
+    for path in (home / _PROCESSES).glob("*.lock"):
         with suppress(OSError, msgspec.MsgspecError):
             if _is_locked(path):
                 users.append(msgspec.json.decode(path.read_bytes(), type=HomeUser))
@@ -136,8 +148,10 @@ def home_users(home: Path) -> list[HomeUser]:
 def _is_locked(path: Path) -> bool:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
+    except FileNotFoundError:
         return False
+    except OSError:  # somebody else's, who may well be alive
+        return True
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:

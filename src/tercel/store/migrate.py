@@ -55,7 +55,7 @@ def migrate(connection: sqlite3.Connection, migrations: Sequence[Migration], app
     Raises:
         StorageError: the schema is newer than this program, or a step applied earlier reads differently today.
     """
-    if _check(_applied(connection), migrations) == len(migrations):
+    if check_schema(connection, migrations):
         return 0
     connection.execute("BEGIN IMMEDIATE")
     try:
@@ -73,6 +73,11 @@ def migrate(connection: sqlite3.Connection, migrations: Sequence[Migration], app
         raise
     connection.execute("COMMIT")
     return len(migrations) - done
+
+
+def check_schema(connection: sqlite3.Connection, migrations: Sequence[Migration]) -> bool:
+    """True where all of *migrations* are applied, False where some are to come; raises StorageError as `migrate`."""
+    return _check(_applied(connection), migrations) == len(migrations)
 
 
 def _applied(connection: sqlite3.Connection) -> list[tuple[int, str, str]]:

@@ -5,14 +5,27 @@ msgpack keeps what JSON loses (instants, bytes, NaN); whole numbers beyond 64 bi
 
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, time, timedelta
-from typing import Any, cast
+from functools import partial
+from typing import Any, Protocol, cast
 
 import msgspec
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
-_BIG_INT, _DATE, _TIME, _DURATION, _LOCAL = 1, 2, 3, 4, 5
+_BIG_INT, _DATE, _TIME, _DURATION, _LOCAL, _SEALED = 1, 2, 3, 4, 5, 6
+
+
+class Seals(Protocol):
+    """Keeps texts that hold a secret from being stored readably."""
+
+    def seal(self, text: str) -> bytes | None:
+        """What to store in place of *text*; None where it may be stored as it is."""
+        ...
+
+    def open(self, sealed: bytes, *, reveal: bool) -> str:
+        """The text again where *reveal* is wanted and possible, and a masked one elsewhere."""
+        ...
 
 
 def microseconds(instant: datetime) -> int:
@@ -33,27 +46,35 @@ def pack(value: object) -> bytes:
     return _pack(value)
 
 
-def pack_values(values: Mapping[str, object]) -> bytes:
-    """Encode what a task or a person gave, so that `unpack_values` gives an equal mapping."""
+def pack_values(values: Mapping[str, object], seals: Seals | None = None) -> bytes:
+    """Encode what a task or a person gave, so that an `Unpacker` gives an equal mapping.
+
+    Args:
+        values: by name.
+        seals: is asked about every text; None stores all as they are.
+    """
     if not values:
         return b"\x80"
-    return _pack(_portable(values))
+    return _pack(_portable(values, seals))
 
 
-_PLAIN = frozenset({str, int, float, bool, type(None), bytes})
+_PLAIN = frozenset({int, float, bool, type(None), bytes})
 
 
-def _portable(value: object) -> object:
+def _portable(value: object, seals: Seals | None) -> object:
     """*value*, with what msgpack has no form for wrapped; itself where there is nothing to wrap."""
     kind = type(value)
+    if isinstance(value, str):
+        sealed = None if seals is None else seals.seal(value)
+        return value if sealed is None else msgspec.msgpack.Ext(_SEALED, sealed)
     if type(value) is int:
         return value if -(1 << 63) <= value < 1 << 64 else msgspec.msgpack.Ext(_BIG_INT, b"%d" % value)
     if kind in _PLAIN:
         return value
     if isinstance(value, Mapping):
-        return {str(key): _portable(one) for key, one in cast(Mapping[Any, Any], value).items()}
+        return {str(key): _portable(one, seals) for key, one in cast(Mapping[Any, Any], value).items()}
     if isinstance(value, (list, tuple)):
-        return [_portable(one) for one in cast(list[Any], value)]
+        return [_portable(one, seals) for one in cast(list[Any], value)]
     if isinstance(value, datetime):
         return value if value.tzinfo else msgspec.msgpack.Ext(_LOCAL, value.isoformat().encode())
     if isinstance(value, date):
@@ -65,7 +86,9 @@ def _portable(value: object) -> object:
     return value
 
 
-def _unwrap(code: int, data: memoryview) -> object:
+def _unwrap(seals: Seals | None, reveal: bool, code: int, data: memoryview) -> object:
+    if code == _SEALED:
+        return _WITHOUT_SEALS if seals is None else seals.open(bytes(data), reveal=reveal)
     text = bytes(data).decode()
     match code:
         case 1:
@@ -82,9 +105,21 @@ def _unwrap(code: int, data: memoryview) -> object:
             return bytes(data)
 
 
-_unpack_values = msgspec.msgpack.Decoder(dict[str, object], ext_hook=_unwrap).decode
+_WITHOUT_SEALS = "******"
 
 
-def unpack_values(data: bytes) -> dict[str, object]:
-    """What `pack_values` encoded."""
-    return {} if data == b"\x80" else _unpack_values(data)
+class Unpacker:
+    """Gives back what `pack_values` encoded.
+
+    Args:
+        seals: opens sealed texts; without it they are stars.
+        reveal: give sealed texts as they were, where that is possible, instead of masked.
+    """
+
+    def __init__(self, seals: Seals | None = None, *, reveal: bool = False) -> None:
+        hook = partial(_unwrap, seals, reveal)
+        self._decode = msgspec.msgpack.Decoder(dict[str, object], ext_hook=hook).decode
+
+    def __call__(self, data: bytes) -> dict[str, object]:
+        """The mapping."""
+        return {} if data == b"\x80" else self._decode(data)

@@ -3,6 +3,7 @@
 Knows connections, transactions and threads; what is written is said by `flows`, `executions` and `logs`.
 """
 
+import os
 import sqlite3
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from types import TracebackType
 from typing import Any, Literal, TypeVar
 
 from tercel.errors import NotFoundError, StorageError
-from tercel.store.migrate import SQLITE_MIGRATIONS, migrate, read_migrations
+from tercel.store.migrate import SQLITE_MIGRATIONS, check_schema, migrate, read_migrations
 from tercel.store.waiting import Promise
 
 T = TypeVar("T")
@@ -48,15 +49,14 @@ class Database:
         self._readers: list[sqlite3.Connection] = []
         self._is_closed = False
         if read_only:
-            if not path.exists():
+            if not path.exists() or not path.stat().st_size:
                 raise NotFoundError(f"There is no database {path}.", "Nothing was run in this home yet.")
-            migrations = read_migrations(SQLITE_MIGRATIONS)
             with self.reading() as connection:
-                known = connection.execute("SELECT max(version) FROM schema_version").fetchone()[0]
-            if known != len(migrations):
+                is_current = check_schema(connection, read_migrations(SQLITE_MIGRATIONS))
+            if not is_current:
                 raise StorageError(
-                    f"The database {path} has schema version {known}, this tercel needs {len(migrations)}.",
-                    "`tercel run` with this version brings an older one up to date.",
+                    f"The database {path} was written by an older tercel.",
+                    "`tercel run` with this version brings it up to date.",
                 )
             return
         try:
@@ -65,10 +65,14 @@ class Database:
             self._writer.execute(f"PRAGMA synchronous = {synchronous}")
             migrate(self._writer, read_migrations(SQLITE_MIGRATIONS))
         except sqlite3.Error as error:
-            raise StorageError(f"The database {path} cannot be opened: {error}.") from error
+            raise StorageError(f"The database {path} cannot be opened: {error}.", _hint(error)) from error
 
     def _connect(self) -> sqlite3.Connection:
-        mode = "?mode=ro" if self._is_read_only else ""
+        mode = ""
+        if self._is_read_only:
+            # Beside a writer, readers share its files. Where there is none, and none can begin, nothing need be shared.
+            has_writer = os.path.exists(f"{self._path}-wal") or os.access(self._path.parent, os.W_OK)
+            mode = "?mode=ro" if has_writer else "?immutable=1"
         connection = sqlite3.connect(
             f"file:{str(self._path).replace('%', '%25').replace('?', '%3f').replace('#', '%23')}{mode}",
             uri=True,
@@ -133,7 +137,7 @@ class Database:
         except sqlite3.Error as error:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
-            failure = StorageError(f"Writing to the database {self._path} failed: {error}.")
+            failure = StorageError(f"Writing to the database {self._path} failed: {error}.", _hint(error))
             failure.__cause__ = error
             for _, promise in batch:
                 promise.fail(failure)
@@ -148,20 +152,26 @@ class Database:
     def reading(self) -> Generator[sqlite3.Connection]:
         """A connection to read with, for one thread at a time; it sees everything committed before."""
         try:
-            connection = self._readers.pop() if self._readers else self._reader()
-        except IndexError:  # another thread was faster
+            connection = self._readers.pop()
+        except IndexError:
             connection = self._reader()
         try:
             yield connection
         except sqlite3.DatabaseError as error:
-            raise StorageError(f"Reading from the database {self._path} failed: {error}.") from error
+            raise self._unreadable(error) from error
         finally:
             self._readers.append(connection)
 
     def _reader(self) -> sqlite3.Connection:
-        connection = self._connect()
-        connection.execute("PRAGMA query_only = ON")
+        try:
+            connection = self._connect()
+            connection.execute("PRAGMA query_only = ON")
+        except sqlite3.Error as error:
+            raise self._unreadable(error) from error
         return connection
+
+    def _unreadable(self, error: sqlite3.Error) -> StorageError:
+        return StorageError(f"Reading from the database {self._path} failed: {error}.", _hint(error))
 
     def close(self) -> None:
         """Commit what waits and close the file; a second call does nothing."""
@@ -210,3 +220,16 @@ class SqliteTransaction:
     def _write_all(self, connection: sqlite3.Connection) -> None:
         for write in self._writes:
             write(connection)
+
+
+def _hint(error: sqlite3.Error) -> str:
+    """What to do about an error of the database."""
+    match getattr(error, "sqlite_errorcode", 0) & 0xFF:
+        case sqlite3.SQLITE_FULL:
+            return "Free some space on its disk, or work in another home: --home DIR."
+        case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
+            return "The file is damaged: bring it back from a backup, or work in another home: --home DIR."
+        case sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM:
+            return "See to whom it belongs and who may write there, or work in another home: --home DIR."
+        case _:
+            return ""

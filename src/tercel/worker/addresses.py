@@ -1,5 +1,6 @@
 """Reading what an address means: `kestra:///…` in internal storage, `nsfile://…` among namespace files."""
 
+import re
 from typing import BinaryIO
 
 from tercel.errors import StorageError
@@ -9,6 +10,8 @@ from tercel.worker.services import WorkerServices
 
 NAMESPACE_SCHEME = "nsfile://"
 _FILES = "/_files/"
+# A captured file may lie in a folder of that name too.
+_OF_EXECUTION = re.compile(r"kestra://(?:(?!/_files/).)*/executions/[^/]+/(?:tasks|inputs|trigger)/[^/]+/")
 
 
 class Addresses:
@@ -52,7 +55,7 @@ class Addresses:
             if not slash:
                 raise StorageError(f"{uri!r} names no file.", "Write nsfile:///path or nsfile://namespace/path.")
             return self._services.namespace_files(owner or self._namespace), path
-        if _FILES in uri and uri.startswith(SCHEME):
+        if _FILES in uri and uri.startswith(SCHEME) and not _OF_EXECUTION.match(uri):
             # Their tree need not be part of internal storage: `--namespace-files` takes it from a folder.
             owner, _, path = parse_uri(uri).partition(_FILES)
             return self._services.namespace_files(owner.strip("/").replace("/", ".")), path

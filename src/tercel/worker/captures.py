@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 from tercel.errors import StorageError, TaskFailedError
 from tercel.layers.globs import select
+from tercel.layers.trees import located as located_folder
 from tercel.model.globs import compile_glob
 
 Keep: TypeAlias = Callable[[str, str], str]
@@ -36,7 +37,7 @@ def capture_matching(root: Path, patterns: Sequence[str], keep: Keep, warn: Warn
     literals = [glob.literal for glob in globs if glob.literal is not None]
     if len(literals) == len(globs):
         # Plain names need no walk, and in a big tree a walk takes long.
-        return _kept(_named(os.path.realpath(root), literals, warn), keep)
+        return _kept(_named(located_folder(root), literals, warn), keep, warn)
     return _capture(root, patterns, keep, warn)
 
 
@@ -53,7 +54,7 @@ def _capture(root: Path, patterns: Sequence[str], keep: Keep, warn: Warn) -> dic
         warn(_missing(name))
     for name in selection.unreadable:
         warn(f"The folder {name!r} cannot be read; nothing in it is captured.")
-    return _kept(selection.files, keep)
+    return _kept(selection.files, keep, warn)
 
 
 def _named(root: str, names: Sequence[str], warn: Warn) -> dict[str, str]:
@@ -69,9 +70,12 @@ def _named(root: str, names: Sequence[str], warn: Warn) -> dict[str, str]:
     return found
 
 
-def _kept(files: Mapping[str, str], keep: Keep) -> dict[str, str]:
+def _kept(files: Mapping[str, str], keep: Keep, warn: Warn) -> dict[str, str]:
     captured: dict[str, str] = {}
     for name, located in files.items():
+        if not _is_text(name):
+            warn(f"The name of the file {name!r} is not UTF-8, so no output can be called so; it is not captured.")
+            continue
         try:
             descriptor = os.open(located, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
             try:
@@ -84,6 +88,14 @@ def _kept(files: Mapping[str, str], keep: Keep) -> dict[str, str]:
             reason = error.strerror or str(error) if isinstance(error, OSError) else error.message
             raise TaskFailedError(f"The file {name!r} cannot be captured: {reason}") from error
     return captured
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _outside(name: str) -> str:

@@ -17,13 +17,14 @@ StopReason = Literal["kill", "timeout", "shutdown"]
 class JobControl:
     """Says whether a job has to end, and why. Every method may be called from any thread."""
 
-    __slots__ = ("_callbacks", "_lock", "_reason", "_stopped", "timeout_s")
+    __slots__ = ("_callbacks", "_is_finished", "_lock", "_reason", "_stopped", "timeout_s")
 
     def __init__(self) -> None:
         self._lock = Lock()
         self._reason: StopReason | None = None
         self._callbacks: list[Callable[[StopReason], None]] = []
         self._stopped: Event | None = None
+        self._is_finished = False
         self.timeout_s: float = 0.0
 
     @property
@@ -34,6 +35,8 @@ class JobControl:
     def stop(self, reason: StopReason) -> None:
         """End the job: once, except that a kill or shutdown takes over from a timeout."""
         with self._lock:
+            if self._is_finished:
+                return
             is_first = self._reason is None
             if is_first or self._reason == "timeout":
                 self._reason = reason
@@ -44,6 +47,12 @@ class JobControl:
                 self._stopped.set()
         for callback in callbacks:
             callback(reason)
+
+    def finish(self) -> bool:
+        """Do what cannot be taken back: from now on no stop counts any more. False where one came before."""
+        with self._lock:
+            self._is_finished = self._reason is None
+            return self._is_finished
 
     @contextmanager
     def stopping(self, stop: Callable[[], None]) -> Generator[None]:

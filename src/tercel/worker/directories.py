@@ -7,6 +7,8 @@ as it lives: a token whose lock can be had belongs to nobody any more, and the j
 import os
 import stat
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from errno import ENOTEMPTY
 from pathlib import Path
 from threading import Lock
 
@@ -14,8 +16,10 @@ _ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _TOKEN_LENGTH = 8
 _NAME_LENGTH = 22
 _OWNER_SUFFIX = ".owner"
+_DEEPEST = 64
 ENGINE_SUFFIX = ".engine"
 """What the private area beside a directory has in addition to the directory's name."""
+_OUTPUT_SUFFIX = ".output"
 
 
 class Directories:
@@ -35,9 +39,24 @@ class Directories:
         """A new empty directory of a random name, mode 0700, absolute."""
         if self._owner is None:
             self._claim()
+        try:
+            return self._made()
+        except FileNotFoundError:
+            # Somebody has tidied up, and our claim is gone with the base.
+            self._abandon(self._token)
+            self._claim()
+            return self._made()
+
+    def _made(self) -> Path:
         path = self._base / (self._token + _random_text(_NAME_LENGTH - _TOKEN_LENGTH))
         os.mkdir(path, 0o700)
         return path
+
+    def _abandon(self, token: str) -> None:
+        with self._lock:
+            if self._owner is not None and self._token == token:
+                os.close(self._owner)
+                self._owner = None
 
     def make_engine_area(self, directory: Path) -> Path:
         """The private area beside *directory*, made if it is not there yet, mode 0700."""
@@ -45,14 +64,24 @@ class Directories:
         os.makedirs(path, 0o700, exist_ok=True)
         return path
 
-    def remove(self, directory: Path) -> str:
-        """Remove *directory* and its engine area, whatever their modes; links are not followed.
+    def make_output_area(self, directory: Path, number: int) -> Path:
+        """A new empty folder beside *directory*, mode 0700; one call for each *number*.
+
+        Not inside the engine area: making and removing a folder are the dearest calls of a short task, and this one
+        is made for every script.
+        """
+        path = directory.with_name(f"{directory.name}{_OUTPUT_SUFFIX}{number}")
+        os.mkdir(path, 0o700)
+        return path
+
+    def remove(self, *directories: Path) -> str:
+        """Remove *directories*, whatever their modes; links are not followed, those not there are fine.
 
         Returns:
             "" or, where something could not be removed, why; it is tried again by `sweep`.
         """
         reason = ""
-        for path in (directory, directory.with_name(directory.name + ENGINE_SUFFIX)):
+        for path in directories:
             try:
                 remove_tree(path)
             except OSError as error:
@@ -90,8 +119,9 @@ class Directories:
         with self._lock:
             if self._owner is None:
                 return
-            if not self._leftovers:
-                (self._base / (self._token + _OWNER_SUFFIX)).unlink(missing_ok=True)
+            owner = self._base / (self._token + _OWNER_SUFFIX)
+            if all(path == owner for path in self._base.glob(f"{self._token}*")):
+                owner.unlink(missing_ok=True)
             os.close(self._owner)
             self._owner = None
 
@@ -146,39 +176,53 @@ def remove_tree(path: Path) -> None:
         OSError: something cannot be removed, for example because it belongs to another user.
     """
     try:
-        _retried(lambda: _remove_children(path), path)
-        os.rmdir(path)
+        os.rmdir(path)  # most are empty
     except FileNotFoundError:
         return
     except NotADirectoryError:
         os.unlink(path)
+        return
+    except OSError as error:
+        if error.errno != ENOTEMPTY:
+            raise
+    else:
+        return
+    with suppress(FileNotFoundError):
+        _retried(lambda: _remove_children(path), path)
+        os.rmdir(path)
 
 
 def _remove_children(path: Path | str) -> None:
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        _empty(descriptor)
+        while os.listdir(descriptor):
+            _empty(descriptor, descriptor, 0)
     finally:
         os.close(descriptor)
 
 
-def _empty(descriptor: int) -> None:
+def _empty(descriptor: int, top: int, depth: int) -> None:
     with os.scandir(descriptor) as entries:
         listed = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
     for name, is_directory in listed:
         if not is_directory:
             os.unlink(name, dir_fd=descriptor)
             continue
-        _retried_at(name, descriptor)
+        if depth == _DEEPEST:
+            # Folders may be nested deeper than we can call or have files open: the rest has its turn from the top.
+            _make_writable(name, descriptor)
+            os.rename(name, _random_text(_NAME_LENGTH), src_dir_fd=descriptor, dst_dir_fd=top)
+            continue
+        _retried_at(name, descriptor, top, depth + 1)
         os.rmdir(name, dir_fd=descriptor)
 
 
-def _retried_at(name: str, parent: int) -> None:
+def _retried_at(name: str, parent: int, top: int, depth: int) -> None:
     for attempt in range(2):
         try:
             inner = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
             try:
-                _empty(inner)
+                _empty(inner, top, depth)
             finally:
                 os.close(inner)
         except PermissionError:

@@ -10,11 +10,12 @@ from time import monotonic, perf_counter
 
 import msgspec
 
-from tercel.errors import NotFoundError, TercelError
+from tercel.errors import NotFoundError, TaskKilledError, TercelError
 from tercel.layers import Baseline, DamagedEntryError, LayerStore, Packed, Restored, Tree
 from tercel.model import Cache, parse_duration
 from tercel.model.globs import Globs
 from tercel.storage.caches import CacheEntry, CacheKey, Caches, Found, patterns_differ, this_platform
+from tercel.worker.control import JobControl
 from tercel.worker.job_scene import JobScene
 from tercel.worker.run_context import TaskContext
 
@@ -71,8 +72,8 @@ class DirectoryCache:
         except DamagedEntryError as error:
             self._drop()
             trouble = f"its entry is damaged and has been dropped. {error}"
-        except (TercelError, OSError, ValueError) as error:
-            trouble = f"it cannot be restored. {error}"
+        except Exception as error:  # whatever is wrong with a cache, the run goes on without it
+            trouble = f"it cannot be restored. {_said(error)}"
         took = perf_counter() - began
         self._context.metric("cache.hit", 0 if self._restored is None else 1)
         self._context.metric("cache.restore.duration", took, "timer")
@@ -87,26 +88,29 @@ class DirectoryCache:
             return
         try:
             self._baseline = self._layers.baseline(self._look(self._settings), self._restored)
-        except (TercelError, OSError) as error:
-            self._warn(f"The cache cannot be compared and will be saved anew: {error}")
+        except Exception as error:  # as in `restore`
+            self._warn(f"The cache cannot be compared and will be saved anew: {_said(error)}")
 
-    def save(self, *, succeeded: bool, stopped: bool) -> None:
+    def save(self, control: JobControl, *, succeeded: bool) -> None:
         """Keep what the directory holds for the next run, if that is wanted and it has changed.
 
         Args:
+            control: of the run. Stopped before the entry is put into place, nothing is kept, whatever the property
+                says; a stop that comes later finds the run ended.
             succeeded: whether the run ended in SUCCESS or WARNING.
-            stopped: whether it was killed or timed out: then nothing is kept, whatever the property says.
         """
         if self._settings is None or self._cache.save == "NEVER":
             return
-        if stopped or not (succeeded or self._cache.save == "ALWAYS"):
+        if control.reason is not None or not (succeeded or self._cache.save == "ALWAYS"):
             self._info("Cache not saved: the run did not succeed.")
             return
         began = perf_counter()
         try:
-            told = self._save(self._settings)
-        except (TercelError, OSError) as error:
-            self._warn(f"The cache is not saved: {error}")
+            told = self._save(self._settings, control)
+        except TaskKilledError:
+            self._info("Cache not saved: the run did not succeed.")
+        except Exception as error:  # as in `restore`
+            self._warn(f"The cache is not saved: {_said(error)}")
         else:
             took = perf_counter() - began
             self._context.metric("cache.save.duration", took, "timer")
@@ -140,12 +144,18 @@ class DirectoryCache:
             self._found = self._look_up(settings)
             if self._found.entry is None:
                 return
-            self._restored = self._fetched(self._found.entry, settings)
+            self._restored = self._fetched_anew(self._found.entry, settings)
         for node in self._restored.nodes:
             if node.kind != "d":
-                self._scene.workplace.note_staged(node.path)
+                self._scene.workplace.note_restored(node.path)
         if self._cache.ttl_from == "LAST_USED":
-            self._touch(entry)
+            self._touch(self._found.entry or entry)
+
+    def _fetched_anew(self, entry: CacheEntry, settings: _Settings) -> Restored:
+        try:
+            return self._fetched(entry, settings)
+        except NotFoundError as error:
+            raise DamagedEntryError("The stored tree is gone.") from error
 
     def _touch(self, entry: CacheEntry) -> None:
         try:
@@ -190,12 +200,14 @@ class DirectoryCache:
     def _look(self, settings: _Settings) -> Tree:
         return self._layers.look(self._directory, settings.globs)
 
-    def _save(self, settings: _Settings) -> str:
+    def _save(self, settings: _Settings, control: JobControl) -> str:
         """Save if need be, and say what was done."""
         tree = self._look(settings)
         if not tree.entries and not tree.folders:
-            if self._found.entry is not None and self._restored is not None and self._caches.drop(self._found):
-                return "Cache dropped: everything it held was deleted."
+            if self._found.entry is not None and self._restored is not None:
+                _finish(control)
+                if self._caches.drop(self._found):
+                    return "Cache dropped: everything it held was deleted."
             return "Cache not saved: no file matches its patterns."
         if self._baseline is not None:
             changes = self._layers.changes(self._baseline, tree)
@@ -208,9 +220,9 @@ class DirectoryCache:
         if limit is not None and tree.bytes > limit:
             self._warn(f"The cache has {_size(tree.bytes)}, more than the {_size(limit)} allowed.")
             return "Cache not saved: it is too large."
-        return self._pack(settings, tree, told)
+        return self._pack(settings, tree, told, control)
 
-    def _pack(self, settings: _Settings, tree: Tree, told: str) -> str:
+    def _pack(self, settings: _Settings, tree: Tree, told: str, control: JobControl) -> str:
         job = self._scene.job
         with self._layers.pack(tree) as packed:
             entry = CacheEntry(
@@ -225,6 +237,7 @@ class DirectoryCache:
                 revision=job.revision,
                 seconds=monotonic() - self._began,
             )
+            _finish(control)
             if self._caches.save(entry, packed.file):
                 self._keep_locally(packed, entry)
         if packed.unreadable:
@@ -257,6 +270,15 @@ class DirectoryCache:
 
     def _warn(self, message: str) -> None:
         self._context.logger.warn(message)
+
+
+def _finish(control: JobControl) -> None:
+    if not control.finish():
+        raise TaskKilledError
+
+
+def _said(error: Exception) -> str:
+    return str(error) if isinstance(error, TercelError | OSError) else f"{type(error).__name__}: {error}"
 
 
 def _amount(files: int, size: int) -> str:

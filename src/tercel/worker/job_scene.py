@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 
 from tercel.model import Task, WorkerJob
-from tercel.secrets import Masker
 from tercel.worker.control import JobControl
 from tercel.worker.log_capture import RunIdentity, TaskLog
 from tercel.worker.run_context import TaskContext
@@ -37,7 +36,7 @@ class JobScene:
         self.services = services
         self.timeouts = timeouts
         self._flushes = flushes
-        self.masker = Masker()
+        self.masker = services.masker
         self.workplace = Workplace(services.directories, is_shared=is_shared)
 
     def context(

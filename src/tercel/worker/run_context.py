@@ -48,6 +48,7 @@ class TaskContext:
         "_functions",
         "_masker",
         "_metrics",
+        "_output_directory",
         "_services",
         "_variables",
         "_workplace",
@@ -77,6 +78,7 @@ class TaskContext:
         self._functions: Mapping[str, Callable[..., object]] | None = None
         self._addresses: Addresses | None = None
         self._engine_directory: Path | None = None
+        self._output_directory: Path | None = None
 
     @property
     def working_directory(self) -> Path:
@@ -96,9 +98,21 @@ class TaskContext:
         return self._engine_directory
 
     @property
+    def output_directory(self) -> Path:
+        """A private folder of this attempt for the files it makes."""
+        if self._output_directory is None:
+            self._output_directory = self._workplace.make_output_area()
+        return self._output_directory
+
+    @property
     def staged(self) -> frozenset[str]:
         """Relative paths that the engine itself put into the working directory."""
         return self._workplace.staged
+
+    @property
+    def restored(self) -> frozenset[str]:
+        """Those of `staged` that came from a cache."""
+        return self._workplace.restored
 
     @property
     def variables(self) -> Mapping[str, object]:

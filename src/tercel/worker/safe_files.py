@@ -13,6 +13,7 @@ from typing import BinaryIO
 from tercel.errors import TaskFailedError
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_UNFIT = frozenset(("", ".", ".."))
 _BLOCK = 1 << 20
 _MAX_LINKS = 40
 
@@ -96,6 +97,8 @@ class SafeRoot:
 
     @contextmanager
     def _parent(self, parts: list[str], *, create: bool) -> Generator[tuple[int, str]]:
+        if not _UNFIT.isdisjoint(parts):
+            raise TaskFailedError(f"{'/'.join(parts)!r} is not a name for a file in the working directory.")
         descriptor = os.dup(self._descriptor)
         try:
             descriptor = self._descend(descriptor, parts[:-1], create=create)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from tercel.model import LogEntry
 from tercel.model.catalog import Catalog
-from tercel.secrets import Secrets
+from tercel.secrets import Masker, Secrets
 from tercel.storage import InternalStorage
 from tercel.storage.namespace_files import NamespaceFiles, StoredNamespaceFiles
 from tercel.worker.directories import Directories
@@ -41,6 +41,7 @@ class WorkerServices:
         clock: the current instant in UTC.
         catalog: finds task runners by type; None finds none.
         layers: opens the store of trees behind caches, when the first cache is met; None keeps no caches.
+        masker: knows every secret that was used in this process; None makes one.
     """
 
     __slots__ = (
@@ -51,6 +52,7 @@ class WorkerServices:
         "key_values",
         "layers",
         "logs",
+        "masker",
         "namespace_files",
         "secrets",
         "settings",
@@ -73,6 +75,7 @@ class WorkerServices:
         clock: Callable[[], datetime] | None = None,
         catalog: Catalog | None = None,
         layers: Callable[[], "LayerStore"] | None = None,
+        masker: Masker | None = None,
     ) -> None:
         self.storage = storage
         self.logs = logs
@@ -86,6 +89,7 @@ class WorkerServices:
         self.clock = clock or utc_now
         self.catalog = catalog
         self.layers = layers
+        self.masker = masker or Masker()
 
     def _stored_namespace_files(self, namespace: str) -> NamespaceFiles:
         return StoredNamespaceFiles(self.storage, namespace)

@@ -51,12 +51,10 @@ class Timers:
     def _work(self) -> None:
         while True:
             with self._changed:
-                while not self._due or self._due[0][0] > monotonic():
+                callback = self._next()
+                while callback is None:
                     self._changed.wait(self._due[0][0] - monotonic() if self._due else None)
-                timer = heappop(self._due)[2]
-            callback = timer.callback
-            if callback is None:
-                continue
+                    callback = self._next()
             try:
                 callback()
             except Exception:
@@ -64,3 +62,18 @@ class Timers:
 
                 # The next timer must not suffer for it; and there is no log here to tell it to.
                 print_exc()
+
+    def _next(self) -> Callable[[], None] | None:
+        """Take out the callback that is due; None where it is too early. The lock is held.
+
+        Cancelled timers are dropped before their time, so that the thread does not wake for each of them.
+        """
+        while self._due:
+            at, _, timer = self._due[0]
+            callback = timer.callback
+            if callback is not None and at > monotonic():
+                return None
+            heappop(self._due)
+            if callback is not None:
+                return callback
+        return None

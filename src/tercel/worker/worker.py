@@ -11,6 +11,7 @@ from tercel.dispatch import Dispatcher, JobRef, Lease, job_ref
 from tercel.machine.messages import ChildChanged, Event, TaskRunFinished, TaskRunStarted
 from tercel.model.execution import TaskRun
 from tercel.model.jobs import WorkerJob, WorkerResult
+from tercel.model.state import State
 from tercel.store import Bell, Promise
 from tercel.worker.control import JobControl, StopReason
 
@@ -120,7 +121,12 @@ class Worker:
         if control.reason is None:
             started = TaskRunStarted(now=self._clock(), run_id=ref.task_run_id, fence=ref.fence, worker=self._id)
             self._reports.post(ref.execution_id, started)
-        result = self._runner.run(job, control, self._child_reporter(ref))
+        try:
+            result = self._runner.run(job, control, self._child_reporter(ref))
+        except Exception as error:  # it should never raise; but without its slot the execution would never end
+            now = self._clock()
+            message = f"Internal error in execution {ref.execution_id}, task run {ref.task_run_id}: {error!r}"
+            result = WorkerResult(state=State.FAILED, message=message, started_at=now, ended_at=now, retryable=False)
         with self._lock:
             self._controls.pop(ref, None)
         # A job that the shutdown ended is not over: whoever opens the home next finds it lost and runs it again.

@@ -125,7 +125,7 @@ class _DirectoryRun:
                 self._context.metric("outputfiles.count", len(uris))
         if self._cache is not None:
             succeeded = not failure and self._children.state in {State.SUCCESS, State.WARNING}
-            self._cache.save(succeeded=succeeded, stopped=self._scope.reason is not None)
+            self._cache.save(self._scope, succeeded=succeeded)
         return self._resolved(outputs, failure)
 
     def _resolved(self, outputs: Outputs, failure: str) -> Outputs:

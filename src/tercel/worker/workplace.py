@@ -15,14 +15,16 @@ class Workplace:
         is_shared: True for the directory of a WorkingDirectory, in which several task runs work.
     """
 
-    __slots__ = ("_areas", "_directories", "_directory", "_engine", "_staged", "is_shared")
+    __slots__ = ("_areas", "_beside", "_directories", "_directory", "_engine", "_restored", "_staged", "is_shared")
 
     def __init__(self, directories: Directories, *, is_shared: bool = False) -> None:
         self._directories = directories
         self._directory: Path | None = None
         self._engine: Path | None = None
+        self._beside: list[Path] = []
         self._areas = count(1)
         self._staged: set[str] = set()
+        self._restored: set[str] = set()
         self.is_shared = is_shared
 
     @property
@@ -45,13 +47,31 @@ class Workplace:
     def note_staged(self, name: str) -> None:
         """Remember that the engine put *name* into the directory."""
         self._staged.add(name)
+        self._restored.discard(name)
+
+    @property
+    def restored(self) -> frozenset[str]:
+        """Those of `staged` that came from a cache."""
+        return frozenset(self._restored)
+
+    def note_restored(self, name: str) -> None:
+        """Remember that *name* came from a cache."""
+        self._staged.add(name)
+        self._restored.add(name)
 
     def make_engine_area(self) -> Path:
         """A new empty folder in the private area."""
         if self._engine is None:
             self._engine = self._directories.make_engine_area(self.directory)
+            self._beside.append(self._engine)
         area = self._engine / str(next(self._areas))
         os.mkdir(area, 0o700)
+        return area
+
+    def make_output_area(self) -> Path:
+        """A new empty folder beside the directory, for what a task makes."""
+        area = self._directories.make_output_area(self.directory, next(self._areas))
+        self._beside.append(area)
         return area
 
     def open_root(self) -> SafeRoot:
@@ -59,5 +79,5 @@ class Workplace:
         return SafeRoot(self.directory)
 
     def remove(self) -> str:
-        """Remove the directory and the private area; gives why where that fails, else ""."""
-        return "" if self._directory is None else self._directories.remove(self._directory)
+        """Remove the directory and all beside it; gives why where that fails, else ""."""
+        return "" if self._directory is None else self._directories.remove(self._directory, *self._beside)

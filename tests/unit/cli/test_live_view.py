@@ -52,6 +52,25 @@ class TestPlainLines:
 
         assert out.getvalue() == "12:00:00 WARN  say: first\n               second\n"
 
+    def test_given_more_than_may_wait_then_the_oldest_are_shown_at_once(self, out: StringIO) -> None:
+        view = LiveView("execution", out=out)
+
+        for second in range(3):
+            view.logged([an_entry("x" * 600_000, date=NOON + timedelta(seconds=second))])
+        shown = out.getvalue().count("\n")
+        view.close()
+
+        assert shown == 2
+        assert out.getvalue().count("\n") == 3
+
+    def test_given_lines_of_one_time_then_each_has_its_head(self, out: StringIO) -> None:
+        view = LiveView("execution", out=out)
+
+        view.logged([an_entry("one"), an_entry("two"), an_entry("three", "WARN")])
+        view.close()
+
+        assert out.getvalue() == "12:00:00 INFO  say: one\n12:00:00 INFO  say: two\n12:00:00 WARN  say: three\n"
+
     def test_given_control_sequences_then_they_do_not_reach_the_terminal(self, out: StringIO) -> None:
         view = LiveView("execution", out=out)
 

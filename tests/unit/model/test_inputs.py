@@ -7,7 +7,7 @@ import pytest
 
 from tercel.errors import ExpressionError, InvalidInputError
 from tercel.model.input_types import DependsOn, Input
-from tercel.model.inputs import default_problems, resolve_inputs
+from tercel.model.inputs import default_problems, parse_value, resolve_inputs
 
 
 def render(template: str, variables: Mapping[str, object]) -> object:
@@ -101,11 +101,16 @@ class TestTypes:
              "Put the value in quotes if the colon belongs to it."),
             ("URI", "no uri", "'no uri' is not a URI; write it like https://example.com/a."),
             ("EMAIL", "a@", "'a@' is not an e-mail address."),
-            ("SECRET", "x", "inputs of type SECRET need an encryption key, and none is set."),
         ],
     )  # fmt: skip
     def test_given_a_value_that_does_not_fit_then_it_is_refused(self, type: str, raw: object, expected: str) -> None:
         assert refusal(raw, type) == expected
+
+    def test_given_a_secret_that_does_not_fit_then_it_is_not_told(self) -> None:
+        with pytest.raises(ValueError) as refused:  # noqa: PT011  # the text is asserted below
+            parse_value(Input(id="a", type="SECRET", validator=r"[0-9]+"), "open-sesame", None)
+
+        assert str(refused.value) == "it does not match [0-9]+"
 
     def test_given_a_long_value_that_does_not_fit_then_it_is_cut(self) -> None:
         assert refusal("x" * 100, "INT") == f"'{'x' * 80}…' is not a whole number."
@@ -202,7 +207,7 @@ class TestResolution:
         with pytest.raises(InvalidInputError) as caught:
             resolve(Input(id="a", type="INT"), Input(id="b", type="DATE"), Input(id="c", type="INT"), a="x", c=1)
 
-        assert caught.value.message == "Input 'a': 'x' is not a whole number. Input 'b': a value is missing."
+        assert caught.value.message == "Input 'a': 'x' is not a whole number.\nInput 'b': a value is missing."
 
     def test_given_values_that_no_input_asks_for_then_they_are_left_out(self) -> None:
         assert resolve(Input(id="a", type="INT"), a=1, b=2) == {"a": 1}

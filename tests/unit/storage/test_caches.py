@@ -237,3 +237,36 @@ class TestSearchAndDelete:
         assert not cached.storage.exists(lost)
         assert cached.storage.exists(users)
         assert cached.caches.version(an_entry())
+
+
+class TestHostilePointers:
+    @pytest.mark.parametrize(
+        ("old", "new"),
+        [
+            (b"2030-01-01T12:00:00Z", b"2030-01-01T12:00:00"),
+            (b"a" * 64, b"../../../../x"),
+            (b'"bytes":10', b'"bytes":-10'),
+            (b'"my-flow"', b'"my-fl\xff"'),
+        ],
+    )
+    def test_given_a_pointer_that_we_never_write_then_it_is_dropped(
+        self, cached: Fixture, old: bytes, new: bytes
+    ) -> None:
+        cached.save(an_entry())
+        path = f"{KEY.folder}/current.json"
+        with cached.storage.get(f"kestra://{path}") as file:
+            content = file.read()
+        assert old in content
+        cached.storage.put(path, BytesIO(content.replace(old, new)))
+
+        assert cached.caches.find(KEY, now=NOON).outcome == "damaged"
+        assert cached.caches.find(KEY, now=NOON).outcome == "none"
+
+    def test_given_a_note_of_use_without_a_time_zone_then_it_does_not_count(self, cached: Fixture) -> None:
+        entry = an_entry()
+        cached.save(entry)
+        cached.caches.touch(entry, NOON.replace(tzinfo=None))
+
+        found = cached.caches.find(KEY, now=NOON + 2 * HOUR, ttl=HOUR, ttl_from="LAST_USED")
+
+        assert found.outcome == "expired"

@@ -8,7 +8,7 @@ from threading import Timer
 import pytest
 
 from tercel.errors import HomeInUseError
-from tercel.store.home import HomeLock, home_users
+from tercel.store.home import HomeLock, home_users, is_dead
 
 
 class TestHomeLock:
@@ -65,10 +65,10 @@ class TestHomeLock:
 
         lock = HomeLock(tmp_path, "living", "tercel run")
 
-        assert lock.is_dead("killed")
-        assert not lock.is_dead("living")
+        assert is_dead(tmp_path, "killed")
+        assert not is_dead(tmp_path, "living")
         lock.sweep()
         assert not left.exists()
-        assert lock.is_dead("killed")
+        assert is_dead(tmp_path, "killed")
         lock.close()
         lock.close()

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tercel.store.rows import instant, microseconds, pack_values, unpack_values
+from tercel.store.rows import Unpacker, instant, microseconds, pack_values
 
 NOON = datetime(2030, 1, 1, 12, 0, 0, 123456, tzinfo=UTC)
 
@@ -44,14 +44,14 @@ class TestValues:
         ],
     )
     def test_given_a_value_then_it_comes_back_with_its_type(self, value: object) -> None:
-        back = unpack_values(pack_values({"key": value}))["key"]
+        back = Unpacker()(pack_values({"key": value}))["key"]
 
         assert back == value
         assert type(back) is type(value)
 
     def test_given_nothing_then_one_byte_is_enough(self) -> None:
         assert pack_values({}) == b"\x80"
-        assert unpack_values(b"\x80") == {}
+        assert Unpacker()(b"\x80") == {}
 
     def test_given_keys_that_are_no_text_then_they_become_text(self) -> None:
-        assert unpack_values(pack_values({"map": {1: "a"}})) == {"map": {"1": "a"}}
+        assert Unpacker()(pack_values({"map": {1: "a"}})) == {"map": {"1": "a"}}

@@ -101,3 +101,19 @@ class TestNested:
 
 def test_given_hours_then_the_message_shows_them() -> None:
     assert timeout_message(100 * 3600 + 0.0014) == "Timeout after 100:00:00.001"
+
+
+def test_given_work_that_cannot_be_taken_back_then_later_stops_do_not_count() -> None:
+    control = JobControl()
+
+    assert control.finish()
+    control.stop("kill")
+
+    assert control.reason is None
+
+
+def test_given_a_stop_then_such_work_is_not_begun() -> None:
+    control = JobControl()
+    control.stop("kill")
+
+    assert not control.finish()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 from tercel.worker.directories import Directories, remove_tree
@@ -26,7 +28,7 @@ class TestMake:
         area = directories.make_engine_area(made)
 
         assert area == directories.make_engine_area(made) == tmp_path / f"{made.name}.engine"
-        assert directories.remove(made) == ""
+        assert directories.remove(made, area) == ""
         assert [path.suffix for path in tmp_path.iterdir()] == [".owner"]
 
     def test_given_the_end_of_the_process_then_nothing_stays(self, tmp_path: Path) -> None:
@@ -67,4 +69,37 @@ class TestRemoveTree:
         (tmp_path / "l").symlink_to(tmp_path)
         remove_tree(tmp_path / "l")
 
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_given_a_base_that_somebody_removed_then_it_is_made_and_claimed_again(tmp_path: Path) -> None:
+    directories = Directories(tmp_path / "base")
+    directories.make()
+    remove_tree(tmp_path / "base")
+
+    made = directories.make()
+
+    assert made.is_dir()
+    assert len(list((tmp_path / "base").glob("*.owner"))) == 1
+    assert Directories(tmp_path / "base").sweep() == []
+
+
+class TestWhatIsHardToRemove:
+    def test_given_folders_deeper_than_calls_can_be_then_they_go(self, tmp_path: Path) -> None:
+        top = tmp_path / "top"
+        top.mkdir()
+        script = "import os\nfor _ in range(1500): os.mkdir('d'); os.chdir('d')\nopen('f', 'w').close()"
+        subprocess.run([sys.executable, "-c", script], cwd=top, check=True)
+
+        remove_tree(top)
+
+        assert list(tmp_path.iterdir()) == []
+
+    def test_given_a_directory_still_in_use_at_the_end_then_another_process_removes_it(self, tmp_path: Path) -> None:
+        directories = Directories(tmp_path)
+        made = directories.make()
+
+        directories.close()
+
+        assert Directories(tmp_path).sweep() == [made.name]
         assert list(tmp_path.iterdir()) == []

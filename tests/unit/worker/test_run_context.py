@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
@@ -128,6 +129,16 @@ class TestFiles:
         def look(context: RunContext) -> object:
             assert context.engine_directory == context.engine_directory
             return context.engine_directory.parent.name == f"{context.working_directory.name}.engine"
+
+        assert within(bench, look) is True
+        assert bench.left() == []
+
+    def test_given_an_output_directory_then_it_is_beside_and_removed_with_what_is_in_it(self, bench: Bench) -> None:
+        def look(context: RunContext) -> object:
+            assert context.output_directory == context.output_directory
+            assert stat.S_IMODE(context.output_directory.stat().st_mode) == 0o700
+            (context.output_directory / "a").write_text("1")
+            return context.output_directory.parent == context.working_directory.parent
 
         assert within(bench, look) is True
         assert bench.left() == []

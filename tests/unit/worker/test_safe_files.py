@@ -36,6 +36,14 @@ class TestSafeRoot:
         with SafeRoot(folder) as root, root.create(name) as file:
             write_all(file, content)
 
+    @pytest.mark.parametrize("name", ["../evil", "a/../../evil", "..", "a//b", "./a"])
+    def test_given_a_name_with_steps_then_nothing_is_written(self, folder: Path, name: str) -> None:
+        with pytest.raises(TaskFailedError, match="is not a name for a file"):
+            self.write(folder, name)
+
+        assert [path.name for path in folder.parent.iterdir()] == ["root"]
+        assert list(folder.iterdir()) == []
+
     def test_given_folders_that_are_not_there_then_they_are_made(self, folder: Path) -> None:
         self.write(folder, "a/b/c")
 

@@ -188,3 +188,25 @@ class TestStopping:
 
         assert not world.worker.close(patience_s=0.01)
         world.runner.may_end.set()
+
+
+def test_given_a_runner_that_breaks_its_word_then_the_job_fails_and_the_slot_goes_on(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = world.runner.run
+
+    def breaks(job: WorkerJob, control: JobControl, report_child: Callable[[TaskRun], None]) -> WorkerResult:
+        if job.task_run_id == "bad":
+            raise RuntimeError("no room")
+        return whole(job, control, report_child)
+
+    monkeypatch.setattr(world.runner, "run", breaks)
+    world.runner.may_end.set()
+
+    world.enqueue("bad", "good")
+    until(lambda: len(world.reports.of(TaskRunFinished)) == 2)
+
+    results = {event.run_id: event.result for _, event in world.reports.events if isinstance(event, TaskRunFinished)}
+    assert results["bad"].state is State.FAILED
+    assert "no room" in results["bad"].message
+    assert results["good"].state is State.SUCCESS

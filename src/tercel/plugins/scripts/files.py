@@ -4,11 +4,15 @@ import os
 import re
 import shutil
 from collections.abc import Mapping
+from errno import ENOENT
 from pathlib import Path
 
 from tercel.plugin_api import RunContext, TaskFailedError, TaskRunner
 from tercel.plugins.scripts.command_line import copy_name, file_uris, replace_file_uris
 from tercel.plugins.scripts.languages import Language
+
+_BY_FILE: Mapping[str, tuple[str, ...]] = {"-c": (), "-Command": ("-File",)}
+"""What takes the place of an interpreter's option for a text, to take a file instead."""
 
 _GLOB = re.compile(r"[*?\[\]{}]|^(?:glob|regex):")
 
@@ -32,9 +36,8 @@ class ScriptFiles:
         self._paths: dict[str, str] = {}
         self._script: Path | None = None
         self.input_paths: list[Path] = []
-        self.output_directory = context.engine_directory / f"output-{os.urandom(6).hex()}"
-        self.output_directory.mkdir(mode=0o700)
         directory = context.working_directory
+        self.output_directory = context.output_directory
         self.visible_directory = runner.visible_directory(directory)
         self.visible_output_directory = runner.visible_directory(self.output_directory)
         names: list[str] = [] if isinstance(output_files, str) else output_files
@@ -82,6 +85,20 @@ class ScriptFiles:
             file.write(text)
         return f"{self.visible_directory}/{self._script.name}"
 
+    def argv_by_file(self, argv: list[str]) -> list[str]:
+        """*argv* with its text in a private file: everybody on the machine sees the arguments of a process.
+
+        Where the interpreter takes its text by no option that is known to have one for files, *argv* itself.
+        """
+        *interpreter, option, text = argv
+        if option not in _BY_FILE:
+            return argv
+        path = self._context.engine_directory / f"commands{'.ps1' if option == '-Command' else ''}"
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+            file.write(text)
+        self.input_paths.append(path)
+        return [*interpreter, *_BY_FILE[option], self._runner.visible_directory(path)]
+
     def remove_script(self) -> None:
         """Remove the script file, if there is one."""
         if self._script is not None:
@@ -99,11 +116,12 @@ class ScriptFiles:
         return dict(sorted(captured.items()))
 
     def _has_output(self) -> bool:
+        """Whether there is something in the outputDir; removed at once where there is not, as that tells it too."""
         try:
-            with os.scandir(self.output_directory) as entries:
-                return next(entries, None) is not None
-        except FileNotFoundError:  # the script may have removed it
-            return False
+            os.rmdir(self.output_directory)
+        except OSError as error:
+            return error.errno != ENOENT  # the script may have removed it
+        return False
 
     def remove(self) -> None:
         """Leave nothing in the working directory and, where others work on in it, nothing large beside it.

@@ -198,6 +198,8 @@ class ScriptTask(RunnableTask, frozen=True, kw_only=True):
             fail_fast=self.fail_fast,
             is_windows=self.target_os == "WINDOWS",
         )
+        if context.mask(argv[-1]) != argv[-1]:
+            argv = files.argv_by_file(argv)
         return Command(argv=argv, env=env, directory=context.working_directory, input_paths=files.input_paths)
 
     def _interpreter(self, files: ScriptFiles) -> list[str]:
