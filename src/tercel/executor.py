@@ -349,8 +349,10 @@ class Executor:
             work = await self._open(batch, execution_id)
             task_run = None if work is None else _waiting_run(work.live, command)
             if work is not None and task_run is not None:
-                result = self._run_inline(self._job(work, command, task_run))
-                event = TaskRunFinished(now=result.ended_at, run_id=command.run_id, fence=command.fence, result=result)
+                if task_run.state is State.KILLING:
+                    event = self._killed(command)
+                else:
+                    event = _finished(command, self._run_inline(self._job(work, command, task_run)))
                 self._decide(batch, work, event)
 
     def _job(self, work: _Work, command: RunTask, task_run: TaskRun) -> WorkerJob:
@@ -436,10 +438,12 @@ class Executor:
     def _cancel(self, work: _Work, command: CancelTask) -> None:
         ref = JobRef(work.live.execution.id, command.run_id, command.fence)
         if self._dispatcher.cancel([ref]):
-            now = self._clock()
-            result = WorkerResult(state=State.KILLED, started_at=now, ended_at=now, retryable=False)
-            event = TaskRunFinished(now=now, run_id=command.run_id, fence=command.fence, result=result)
-            self._inbox.put(Letter(ref.execution_id, event))
+            self._inbox.put(Letter(ref.execution_id, self._killed(command)))
+
+    def _killed(self, command: RunTask | CancelTask) -> TaskRunFinished:
+        """How a task run ends that is killed before it began."""
+        now = self._clock()
+        return _finished(command, WorkerResult(state=State.KILLED, started_at=now, ended_at=now, retryable=False))
 
     def _tell_watchers(self, work: _Work) -> None:
         for watcher in list(self._watchers):
@@ -468,6 +472,10 @@ def _waiting_run(live: LiveExecution, command: RunTask) -> TaskRun | None:
     if task_run is None or task_run.fence != command.fence or task_run.state in TERMINAL:
         return None
     return task_run
+
+
+def _finished(command: RunTask | CancelTask, result: WorkerResult) -> TaskRunFinished:
+    return TaskRunFinished(now=result.ended_at, run_id=command.run_id, fence=command.fence, result=result)
 
 
 def _no_functions(_: Execution) -> Functions:

@@ -174,7 +174,7 @@ class TestWhatHoldsUp:
             large = home.run(flow(request(uri=address)))
 
         assert large.state == "FAILED"
-        assert "has more than the 10,485,760 bytes that are allowed" in large.log_of("http")
+        assert "has more than the 10,485,760 bytes allowed" in large.log_of("http")
 
 
 class TestWhatIsNotTold:

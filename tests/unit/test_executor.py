@@ -249,6 +249,29 @@ class TestKill:
         assert world.dispatcher.depth("") == 0
         assert world.runs()["task"].state is State.KILLED
 
+    def test_given_inline_tasks_that_wait_then_none_of_them_runs_any_more(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("tercel.executor._INLINE_BUDGET_S", 0.002)
+        killed = False
+        ran_late: list[str] = []
+
+        def run_inline(job: WorkerJob) -> WorkerResult:
+            nonlocal killed
+            if killed:
+                ran_late.append(str(job.value))
+            else:
+                world.executor.apply("execution", KillRequested(now=_now()))
+                killed = True
+                sleep(0.003)  # a commit is due
+            return _run_inline(job)
+
+        monkeypatch.setattr(world.executor, "_run_inline", run_inline)
+        world.add_flow(for_each("loop", list(range(50)), echo("t", "x"), concurrencyLimit=0))
+
+        assert world.start().wait(WAIT_S).state is State.KILLED
+        assert ran_late == []
+
     def test_given_a_running_job_then_its_worker_is_told_and_its_end_awaited(self, world: World) -> None:
         world.add_flow(local_files("task"))
         world.consume()

@@ -343,7 +343,7 @@ def _whole(response: "httpx.Response", context: RunContext) -> bytes:
         length += len(block)
         if length > limit:
             raise TaskFailedError(
-                f"The answer of {_shown(str(response.request.url))} has more than the {limit:,} bytes that are allowed.",
+                f"The answer of {_shown(str(response.request.url))} has more than the {limit:,} bytes allowed.",
                 "Use io.kestra.plugin.core.http.Download for large answers.",
             )
     return b"".join(blocks)
