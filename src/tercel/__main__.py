@@ -10,10 +10,13 @@ def main() -> None:
 
         print(f"tercel {__version__}")
         return
-    _start_lightly()
-    from tercel.cli import run_command_line  # noqa: PLC0415  # click alone takes as long as the answer above
+    try:
+        _start_lightly()
+        from tercel.cli import run_command_line  # noqa: PLC0415  # click alone takes as long as the answer above
 
-    run_command_line()
+        run_command_line()
+    except KeyboardInterrupt:  # while modules are imported; later on commands see to it themselves
+        sys.exit(130)
 
 
 def _start_lightly() -> None:

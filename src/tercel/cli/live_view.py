@@ -45,6 +45,7 @@ _TOLD = frozenset(
     {State.RUNNING, State.RETRYING, State.SUCCESS, State.WARNING, State.FAILED, State.KILLED, State.SKIPPED}
 )
 _MOST_ACTIVE = 8
+_LONGEST_VALUE = 40
 _WAIT_S = 0.3
 _MOST_WAITING = 1 << 20
 """Characters that wait at most: a script may print faster than a terminal shows."""
@@ -151,7 +152,7 @@ class LiveView:
 
     def _changes_of(self, run: TaskRun) -> list[tuple[datetime, str]]:
         lines: list[tuple[datetime, str]] = []
-        name = run.task_id if run.value is None else f"{run.task_id} [{run.value}]"
+        name = run.task_id if run.value is None else f"{run.task_id} [{_short(run.value)}]"
         seen = self._seen.get(run.id, 0)
         if len(run.history) < seen:
             seen = 0
@@ -204,6 +205,12 @@ def duration_text(duration: timedelta) -> str:
 
 def _heading(entry: LogEntry) -> tuple[datetime, LogLevel, str | None]:
     return entry.date, entry.level, entry.task_id
+
+
+def _short(value: str) -> str:
+    """A loop value in one short line, so that what is drawn can be drawn over."""
+    line = " ".join(printable(value).split())
+    return line if len(line) <= _LONGEST_VALUE else f"{line[:_LONGEST_VALUE]}…"
 
 
 def printable(text: str) -> str:

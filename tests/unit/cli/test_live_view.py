@@ -44,6 +44,14 @@ class TestPlainLines:
 
         assert out.getvalue() == ""
 
+    def test_given_a_long_or_hostile_loop_value_then_it_is_cut_and_cleaned(self, out: StringIO) -> None:
+        view = LiveView("execution", out=out)
+
+        view.changed(an_execution("RUNNING"), [a_task_run("say", "CREATED", "RUNNING", value="\x1b[2Ja\n" + "b" * 50)])
+        view.close()
+
+        assert out.getvalue() == f"12:00:01 ▸ say [a {'b' * 38}…] RUNNING\n"
+
     def test_given_log_lines_then_those_below_the_level_are_left_out(self, out: StringIO) -> None:
         view = LiveView("execution", out=out)
 
