@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from functools import partial
 from threading import Lock, Thread
 from time import monotonic
 from typing import Protocol
@@ -14,6 +15,10 @@ from tercel.model.jobs import WorkerJob, WorkerResult
 from tercel.model.state import State
 from tercel.store import Bell, Promise
 from tercel.worker.control import JobControl, StopReason
+from tercel.worker.timers import Timers
+
+_BRIEF_S = 0.001
+_WATCH_S = 0.01
 
 
 class Reports(Protocol):
@@ -67,6 +72,10 @@ class Worker:
         self._resting: list[Bell] = []
         self._is_waking = False
         self._is_closing = False
+        self._shortest_s = _BRIEF_S
+        self._taken = 0
+        self._is_watching = False
+        self._timers = Timers("tercel-slots")
         self._leave = dispatcher.consume(groups, slots, self._take, self.cancel)
 
     def _take(self, job: WorkerJob, lease: Lease) -> None:
@@ -82,10 +91,14 @@ class Worker:
     def _wake(self) -> None:
         """See to it that waiting jobs get a thread; the lock is held.
 
-        Threads wake one after the other, each waking the next if there is work left by then: where jobs are shorter
-        than waking up, few threads do them all instead of all of them fighting for the interpreter.
+        Threads wake one after the other, each waking the next if there is work left by then. Where jobs are brief one
+        thread does them all: more would fight for the interpreter, and ten thousand jobs took twice as long. Whether
+        they still are is looked at again while jobs wait.
         """
         if self._is_waking or not self._jobs:
+            return
+        if self._shortest_s < _BRIEF_S and len(self._threads) > len(self._resting):
+            self._watch()
             return
         self._is_waking = True
         if self._resting:
@@ -94,6 +107,20 @@ class Worker:
             thread = Thread(target=self._work, name=f"tercel-slot-{len(self._threads) + 1}", daemon=True)
             self._threads.append(thread)
             thread.start()
+
+    def _watch(self) -> None:
+        """Look again in a moment; the lock is held."""
+        if not self._is_watching:
+            self._is_watching = True
+            self._timers.after(_WATCH_S, partial(self._look, self._taken))
+
+    def _look(self, taken: int) -> None:
+        """Wake one more thread where jobs wait and none was taken since: those at work are at long ones."""
+        with self._lock:
+            self._is_watching = False
+            if self._taken == taken:
+                self._shortest_s = _BRIEF_S
+            self._wake()
 
     def _work(self) -> None:
         bell = Bell()
@@ -104,6 +131,7 @@ class Worker:
                     self._is_waking = False
                 work = self._jobs.popleft() if self._jobs else None
                 if work is not None:
+                    self._taken += 1
                     self._wake()
                 elif self._is_closing:
                     return
@@ -121,14 +149,17 @@ class Worker:
         if control.reason is None:
             started = TaskRunStarted(now=self._clock(), run_id=ref.task_run_id, fence=ref.fence, worker=self._id)
             self._reports.post(ref.execution_id, started)
+        began = monotonic()
         try:
             result = self._runner.run(job, control, self._child_reporter(ref))
         except Exception as error:  # it should never raise; but without its slot the execution would never end
             now = self._clock()
             message = f"Internal error in execution {ref.execution_id}, task run {ref.task_run_id}: {error!r}"
             result = WorkerResult(state=State.FAILED, message=message, started_at=now, ended_at=now, retryable=False)
+        took_s = monotonic() - began
         with self._lock:
             self._controls.pop(ref, None)
+            self._shortest_s = min(took_s, self._shortest_s * 2)
         # A job that the shutdown ended is not over: whoever opens the home next finds it lost and runs it again.
         if control.reason != "shutdown":
             finished = TaskRunFinished(now=result.ended_at, run_id=ref.task_run_id, fence=ref.fence, result=result)

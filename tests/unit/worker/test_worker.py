@@ -136,6 +136,18 @@ class TestJobs:
 
         assert world.runner.most == 4
 
+    def test_given_brief_jobs_before_when_long_ones_come_then_all_slots_work_at_once(self, world: World) -> None:
+        world.runner.may_end.set()
+        world.enqueue(*[f"brief-{number}" for number in range(40)])
+        until(lambda: len(world.reports.of(TaskRunFinished)) == 40)
+        world.runner.may_end.clear()
+
+        world.enqueue(*[f"long-{number}" for number in range(4)])
+
+        until(lambda: world.runner.running == 4)
+        world.runner.may_end.set()
+        until(lambda: len(world.reports.of(TaskRunFinished)) == 44)
+
     def test_given_a_result_that_is_not_committed_yet_then_the_slot_is_free_already(self, world: World) -> None:
         world.runner.may_end.set()
         world.enqueue(*[f"{number}" for number in range(50)])
