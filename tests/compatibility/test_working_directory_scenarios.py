@@ -28,7 +28,6 @@ LATER = {
     104: "restart comes with the complete flow engine",
     56: "restart comes with the complete flow engine",
     105: "replay comes with the complete flow engine",
-    108: "encrypted outputs need an encryption key, which comes with the server",
     110: "needs several workers; `tercel run` serves every worker group itself",
 }
 
@@ -991,6 +990,20 @@ class TestGitAndContext:
         ran = home.run(flow(loops, sh("use", "cat {{ outputs.second.s1.s2.s3.uris['out/stay.txt'] }}")))
 
         assert ran.output_lines("use") == ["hi"]
+
+    def test_108_an_encrypted_output_is_used_and_never_seen(self, home: Home) -> None:
+        word = "$(printf b3Blbi1zZXNhbWU= | base64 -d)"
+        say = f"""printf '::{{"encryptedOutputs":{{"token":"%s"}}}}::\\n' "{word}\""""
+        check = "test \"$(printf %s '{{ outputs.child.vars.token }}' | base64)\" = b3Blbi1zZXNhbWU="
+
+        ran = home.run(flow(wd(sh("child", say), sh("use", check, "echo it is {{ outputs.child.vars.token }}"))))
+
+        assert ran.state == "SUCCESS", ran.logs
+        assert ran.output_lines("use") == ["it is **masked***"]
+        assert vars_of(ran, "child") == {"token": "**masked***"}
+        home.close()
+        kept = [path for path in home.root.rglob("*") if path.is_file() and b"open-sesame" in path.read_bytes()]
+        assert kept == []
 
     def test_109_outputs_and_metrics_of_a_child(self, home: Home) -> None:
         line = '::{"outputs":{"a":1},"metrics":[{"name":"n","type":"counter","value":2}]}::'
