@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,6 +36,12 @@ def repository(tmp_path: Path) -> Path:
     git(path, "add", ".")
     git(path, "commit", "-qm", "first")
     return path
+
+
+def pytest_collection_finish() -> None:
+    """Spare the collector what lives as long as the run, so that tests which look at time are not held up by it."""
+    gc.collect()
+    gc.freeze()
 
 
 CONFORMANCE = {
