@@ -14,6 +14,8 @@ from tercel.errors import InvariantError
 
 T = TypeVar("T")
 
+_SLICE_S = 0.1
+
 
 class Promise(Generic[T]):
     """A value, or an error, that comes once. Any thread may bring it, any number may wait."""
@@ -72,7 +74,11 @@ class Promise(Generic[T]):
             bell = allocate_lock()
             bell.acquire()
             self.when_done(bell.release)
-            if not bell.acquire(timeout=-1 if timeout_s is None else max(timeout_s, 0)):
+            if timeout_s is None:
+                # In slices: Python does not see a signal that arrives right before the main thread blocks.
+                while not bell.acquire(timeout=_SLICE_S):
+                    pass
+            elif not bell.acquire(timeout=max(timeout_s, 0)):
                 raise TimeoutError
         return self.result()
 
