@@ -9,7 +9,6 @@ import os
 import time
 from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
 from threading import Lock, Thread
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -395,8 +394,3 @@ def _visible_environment(environment: Mapping[str, str]) -> dict[str, str]:
         for prefix in _ENVIRONMENT_PREFIXES
         if name.startswith(prefix)
     }
-
-
-def home_database(home: Path) -> Path:
-    """Where a home has its records."""
-    return home / _DATABASE

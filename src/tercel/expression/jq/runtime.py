@@ -4,7 +4,7 @@ Every expression is a function from an input to a lazy sequence of results. A re
 the path is None where nobody asks for it, and LOST where the value is no longer a part of the input.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Final, TypeAlias, cast
 
 from tercel.errors import ExpressionError
@@ -148,10 +148,3 @@ def last_call(run: Run, code: Code, scope: Scope, path: Path, value: object) -> 
 def lost(path: Path) -> Path:
     """Give the path of a value that is not a part of the input."""
     return None if path is None else LOST
-
-
-def plain_results(path: Path, results: Sequence[object] | Iterator[object]) -> Iterator[Item]:
-    """Give values as results that have no path."""
-    nowhere = lost(path)
-    for value in results:
-        yield nowhere, value
