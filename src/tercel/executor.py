@@ -23,6 +23,7 @@ from tercel.machine.messages import (
     EndExecution,
     Event,
     ExecutionCreated,
+    RestartRequested,
     RunTask,
     TaskRunFinished,
     WorkerLost,
@@ -33,6 +34,7 @@ from tercel.model.execution import Execution, TaskRun
 from tercel.model.jobs import WorkerJob, WorkerResult
 from tercel.model.logs import LogEntry
 from tercel.model.state import TERMINAL, State
+from tercel.model.working_directory import DirectoryTask
 from tercel.store import Changes, Promise, StaleExecutionError, Store, run
 
 _INLINE_BUDGET_S = 0.05
@@ -153,8 +155,9 @@ class Executor:
     def apply(self, execution_id: str, event: Event) -> Promise[None]:
         """Apply an event; the promise is kept once what it changed is committed.
 
-        It fails with NotFoundError where there is no such execution, and with StorageError where nothing could be
-        written; then the executor takes no more events.
+        It fails with NotFoundError where there is no such execution, with StaleExecutionError where another process
+        has changed it meanwhile, and with StorageError where nothing could be written; then the executor takes no more
+        events.
         """
         return self._send(Letter(execution_id, event, Promise()))
 
@@ -265,6 +268,9 @@ class Executor:
     async def _apply(self, letters: Sequence[Letter]) -> None:
         batch = _Batch()
         for letter in letters:
+            if isinstance(letter.event, RestartRequested):
+                await self._restart(batch, letter, letter.event)
+                continue
             work = await self._open(batch, letter.execution_id, letter.created)
             if work is not None:
                 for event in _recovery(work.live, letter.event):
@@ -280,14 +286,23 @@ class Executor:
                 else:
                     letter.promise.fail(error)
 
-    async def _open(self, batch: _Batch, execution_id: str, created: Execution | None = None) -> _Work | None:
-        """The execution in this batch; None where it cannot be had, which concerns it alone."""
+    async def _open(
+        self, batch: _Batch, execution_id: str, created: Execution | None = None, *, has_ended: bool = False
+    ) -> _Work | None:
+        """The execution in this batch; None where it cannot be had, which concerns it alone.
+
+        Args:
+            batch: gets the execution, or the error.
+            execution_id: its id.
+            created: its row, where it is new.
+            has_ended: refuse one that goes on, unless it does so here: it is another process's.
+        """
         if execution_id in batch.errors:
             return None
         work = batch.works.get(execution_id)
         if work is None:
             try:
-                known = self._live.get(execution_id) or await self._load(execution_id, created)
+                known = self._live.get(execution_id) or await self._load(execution_id, created, has_ended=has_ended)
             except Exception as error:  # no such execution, a flow that cannot be read, a broken row
                 batch.errors[execution_id] = error
                 return None
@@ -296,8 +311,12 @@ class Executor:
             work = batch.works[execution_id] = _Work(*known, created=created is not None)
         return work
 
-    async def _load(self, execution_id: str, created: Execution | None) -> tuple[FlowIndex, LiveExecution, Functions]:
+    async def _load(
+        self, execution_id: str, created: Execution | None, *, has_ended: bool
+    ) -> tuple[FlowIndex, LiveExecution, Functions]:
         execution = created or await self._store.executions.get(execution_id, reveal=True)
+        if has_ended and execution.state not in TERMINAL:
+            raise StaleExecutionError("The execution goes on already, in another process.")
         flow = await self._find_flow(execution.namespace, execution.flow_id, execution.revision)
         if created is None:
             rows = await self._store.executions.task_runs(execution_id, reveal=True)
@@ -307,16 +326,42 @@ class Executor:
             live = LiveExecution(execution)
         return flow, live, self._functions(execution)
 
-    def _decide(self, batch: _Batch, work: _Work, event: Event) -> None:
-        """Have the machine answer one event; an error concerns this execution alone."""
+    async def _restart(self, batch: _Batch, letter: Letter, event: RestartRequested) -> None:
+        """Go on with an execution that has ended, with the revision said; whoever asks is told where it cannot be."""
+        work = await self._open(batch, letter.execution_id, has_ended=True)
+        if work is None:
+            return
+        execution = work.live.execution
+        if execution.state in TERMINAL and execution.revision != event.revision:
+            try:
+                work.flow = await self._find_flow(execution.namespace, execution.flow_id, event.revision)
+            except Exception as error:  # no such revision, or one that cannot be read
+                batch.errors[execution.id] = error
+                return
+            self._live[execution.id] = (work.flow, work.live, work.functions)
+        if self._decide(batch, work, event):
+            with self._ends_guard:
+                self._just_ended.pop(execution.id, None)
+            return
+        if execution.state in TERMINAL:
+            self._live.pop(execution.id, None)
+        if letter.promise is not None and execution.id not in batch.errors:
+            letter.promise.fail(StaleExecutionError("The execution does not stand as it did when it was asked for."))
+            letter.promise = None
+
+    def _decide(self, batch: _Batch, work: _Work, event: Event) -> bool:
+        """Have the machine answer one event, and say whether that changed anything.
+
+        An error concerns this execution alone.
+        """
         live = work.live
         if live.execution.id in batch.errors:
-            return
+            return False
         try:
             change = advance(work.flow, live, event, work.functions, self._surroundings, clock=monotonic)
         except Exception as error:  # our mistake: whoever waits is told, and the other executions go on
             batch.errors[live.execution.id] = error
-            return
+            return True
         if change.execution is not None:
             work.execution = change.execution
         for run_id in change.removed:
@@ -326,6 +371,7 @@ class Executor:
             work.runs[changed.id] = changed
         for command in change.commands:
             self._note(work, command, event.now)
+        return not change.is_empty
 
     def _note(self, work: _Work, command: Command, now: datetime) -> None:
         match command:
@@ -370,6 +416,7 @@ class Executor:
             values=work.live.path_of(task_run),
             variables=variables(work.flow, work.live, task_run, self._surroundings),
             group=command.group,
+            children=_kept_children(work.live, command),
         )
 
     async def _commit_all(self, batch: _Batch) -> None:
@@ -472,6 +519,14 @@ def _waiting_run(live: LiveExecution, command: RunTask) -> TaskRun | None:
     if task_run is None or task_run.fence != command.fence or task_run.state in TERMINAL:
         return None
     return task_run
+
+
+def _kept_children(live: LiveExecution, command: RunTask) -> tuple[TaskRun, ...]:
+    """For a WorkingDirectory, its children's rows of earlier jobs, in the order of its tasks."""
+    if not isinstance(command.task, DirectoryTask):
+        return ()
+    kept = {live.runs[run_id].task_id: live.runs[run_id] for run_id in live.directory_runs.get(command.run_id, ())}
+    return tuple(kept[task.id] for task in command.task.tasks if task.id in kept)
 
 
 def _finished(command: RunTask | CancelTask, result: WorkerResult) -> TaskRunFinished:

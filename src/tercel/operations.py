@@ -13,10 +13,10 @@ from typing import cast
 
 from msgspec.structs import replace
 
-from tercel.errors import InvalidFlowError, InvalidInputError
+from tercel.errors import InvalidFlowError, InvalidInputError, UserError
 from tercel.executor import Executor
-from tercel.machine import FlowIndex, compile_flow
-from tercel.machine.messages import KillRequested
+from tercel.machine import FlowIndex, can_restart, compile_flow, misfits
+from tercel.machine.messages import KillRequested, RestartRequested
 from tercel.model.execution import Execution, TaskRun, base62
 from tercel.model.flow import Flow
 from tercel.model.inputs import resolve_inputs
@@ -24,7 +24,7 @@ from tercel.model.logs import Metric
 from tercel.model.state import State, StateChange
 from tercel.model.task import LogLevel
 from tercel.storage import InternalStorage, input_path
-from tercel.store import ExecutionQuery, LogPage, Store
+from tercel.store import ExecutionQuery, LogPage, StaleExecutionError, Store
 
 ReadFlow = Callable[[str], Flow]
 """Reads a flow's source; raises InvalidFlowError."""
@@ -249,6 +249,59 @@ class Operations(Queries):
         """Ask an execution to end; one that has ended stays as it is. Raises NotFoundError."""
         await self._executor.apply(execution_id, KillRequested(now=self._clock()))
 
+    async def restartable(self, execution_id: str) -> Execution:
+        """An execution that can be restarted. Raises NotFoundError, and UserError where it cannot."""
+        execution = await self._store.executions.get(execution_id)
+        _refuse_unless_restartable(execution, await self._store.executions.task_runs(execution_id))
+        return execution
+
+    async def restart(self, execution_id: str, *, revision: int | None = None, from_scratch: bool = False) -> Execution:
+        """Go on with an execution that ended badly, at what failed or was killed; what ended well stays.
+
+        Args:
+            execution_id: of an execution in FAILED, KILLED or CANCELLED, or in WARNING with a task run that failed.
+            revision: of the flow, to go on with; the one that it ran where None.
+            from_scratch: WorkingDirectories run again from their first child, not from the one that failed.
+
+        Returns:
+            The execution as it was restarted. It belongs to this process.
+
+        Raises:
+            NotFoundError: no such execution or revision.
+            UserError: it has not ended, nothing of it failed, the revision does not fit to what ran, or somebody else
+                was faster.
+        """
+        execution = await self.restartable(execution_id)
+        if revision is None:
+            revision = execution.revision
+        if revision != execution.revision:
+            await self._check_revision(execution, revision, from_scratch=from_scratch)
+        event = RestartRequested(
+            now=self._clock(), attempt=execution.attempt_number, revision=revision, from_scratch=from_scratch
+        )
+        try:
+            await self._executor.apply(execution_id, event)
+        except StaleExecutionError as error:
+            raise UserError(
+                f"Somebody else has restarted the execution {execution_id} meanwhile.",
+                f"`tercel execution show {execution_id}` tells how it stands.",
+            ) from error
+        return await self._store.executions.get(execution_id)
+
+    async def _check_revision(self, execution: Execution, revision: int, *, from_scratch: bool) -> None:
+        """Refuse a revision in which what has run has no place any more."""
+        namespace, flow_id = execution.namespace, execution.flow_id
+        new = await self._flows.find(namespace, flow_id, revision)
+        old = await self._flows.find(namespace, flow_id, execution.revision)
+        runs = await self._store.executions.task_runs(execution.id)
+        found = misfits(old, new, runs, from_scratch=from_scratch)
+        if found:
+            raise UserError(
+                f"The execution {execution.id} cannot go on with revision {revision} of {namespace}.{flow_id}: there "
+                f"{_listed(found)}.",
+                "Tasks that have run have to stay where they were, under their ids; all else may change.",
+            )
+
     async def wait(self, execution_id: str) -> Execution:
         """Wait until an execution has ended, and give it as it is then. Raises NotFoundError."""
         ended = self._executor.ended(execution_id)
@@ -259,6 +312,24 @@ class Operations(Queries):
             return execution if execution.state.is_terminal else await ended
         finally:
             self._executor.forget(execution_id, ended)
+
+
+def _refuse_unless_restartable(execution: Execution, runs: Sequence[TaskRun]) -> None:
+    state = execution.state
+    if not state.is_terminal:
+        raise UserError(
+            f"The execution {execution.id} cannot be restarted: it has not ended, it is {state}.",
+            f"Wait for its end, or kill it. If its process is gone, `tercel execution recover {execution.id}` goes on.",
+        )
+    if not can_restart(execution, runs):
+        raise UserError(
+            f"The execution {execution.id} cannot be restarted: it ended in {state}, and none of its tasks failed.",
+            "`tercel run` runs the flow anew.",
+        )
+
+
+def _listed(parts: Sequence[str]) -> str:
+    return ", and ".join(filter(None, (", ".join(parts[:-1]), parts[-1])))
 
 
 def _at(values: Mapping[str, object], dotted: str) -> object:

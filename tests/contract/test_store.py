@@ -185,6 +185,22 @@ class TestOwners:
         assert heir.executions.adopt({"2": "dead", "gone": "dead"}).wait(10) == ["2"]
         assert run(heir.executions.open_elsewhere()) == {"1": "dead"}
 
+    def test_given_an_ended_execution_then_it_belongs_to_whoever_changes_it_first(self, open_store: OpenStore) -> None:
+        first, second, late = open_store("first"), open_store("second"), open_store("late")
+        ended = an_execution("CREATED", "RUNNING", "FAILED", version=3)
+        save(first, created=[ended])
+        again = an_execution(
+            "CREATED", "RUNNING", "FAILED", "RESTARTED", "RUNNING",
+            revision=2, attempt_number=2, from_scratch=True, version=4,
+        )  # fmt: skip
+
+        save(second, changed=[(again, 3)])
+        with pytest.raises(StaleExecutionError):
+            save(late, changed=[(again, 3)])
+
+        assert run(first.executions.open_elsewhere()) == {"execution": "second"}
+        assert run(first.executions.get("execution")) == again
+
 
 class TestTransaction:
     def test_given_an_error_inside_then_nothing_is_kept(self, store: Store) -> None:

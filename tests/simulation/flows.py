@@ -1,5 +1,6 @@
 """Random flows, as plain nested dicts that are easy to shrink and to print."""
 
+import json
 from collections.abc import Iterator
 from datetime import timedelta
 from random import Random
@@ -15,6 +16,11 @@ from tercel.plugins.flow.working_directory import WorkingDirectory
 Spec = dict[str, Any]
 
 KINDS = ["sequential", "parallel", "allow", "each", "each_sequential", "each_parallel", "if", "switch", "directory"]
+Lane = list[tuple[Spec, str | None, int | None]]
+"""Tasks that run one after the other, each with its loop value and iteration."""
+
+FALSE = ("false",)
+INPUTS = {"yes": "1", "list": '["p", "q"]'}
 LISTS = ("tasks", "then", "else", "a", "b", "defaults", "errors", "finally")
 
 
@@ -24,6 +30,8 @@ def draw(rng: Random) -> Spec:
     spec: Spec = {"kind": "flow", "tasks": pen.tasks(0, 1, 4)}
     if rng.random() < 0.1:
         spec["tasks"].insert(0, pen.wide())
+    if rng.random() < 0.1:
+        spec["tasks"] = [pen.absorbing()]
     if rng.random() < 0.35:
         spec["errors"] = pen.tasks(1, 1, 2)
     if rng.random() < 0.35:
@@ -93,6 +101,21 @@ class _Pen:
             "timeout": "PT1M",
             "tasks": self.tasks(3, 2, 4),
             "errors": self.tasks(3, 2, 3),
+        }
+
+    def absorbing(self) -> Spec:
+        """Rare by chance, too: several absorbed failures in one lane."""
+        self.count += 1
+        absorbers = [
+            {"kind": "allow", "id": f"a{self.count}{letter}", "tasks": self.tasks(3, 1, 2)}
+            for letter in "xyz"[: self.rng.randint(2, 3)]
+        ]
+        return {
+            "kind": "each",
+            "id": f"w{self.count}",
+            "limit": self.rng.choice([0, 1, 2]),
+            "values": ["x", "y", "z"],
+            "tasks": absorbers,
         }
 
     def child(self) -> Spec:
@@ -218,3 +241,36 @@ def show(spec: Spec, indent: str = "") -> str:
             lines.append(f"{indent}  {name}:")
             lines.extend(show(task, indent + "    ") for task in spec[name])
     return "\n".join(lines)
+
+
+def enabled(tasks: list[Spec]) -> list[Spec]:
+    """Those that are not disabled."""
+    return [task for task in tasks if not task.get("disabled")]
+
+
+def lanes_of(spec: Spec) -> list[Lane] | None:
+    """The rows of tasks that a flowable runs; None where it cannot be told, so that it has to fail."""
+    match spec["kind"]:
+        case "sequential" | "allow":
+            return [[(task, None, None) for task in enabled(spec["tasks"])]]
+        case "parallel":
+            return [[(task, None, None)] for task in enabled(spec["tasks"])]
+        case "if":
+            if "nope" in spec["condition"]:
+                return None
+            branch = "else" if spec["condition"] in FALSE else "then"
+            return [[(task, None, None) for task in enabled(spec[branch])]]
+        case "switch":
+            branch = spec["value"] if spec["value"] in ("a", "b") else "defaults"
+            return [[(task, None, None) for task in enabled(spec[branch])]]
+        case _:
+            values = spec["values"]
+            if values == "no":
+                return None
+            if isinstance(values, str):
+                values = json.loads(INPUTS["list"] if "{" in values else values)
+            values = sorted(set(values), key=values.index)
+            tasks = enabled(spec["tasks"])
+            if spec["kind"] == "each_parallel":
+                return [[(task, value, place)] for place, value in enumerate(values) for task in tasks]
+            return [[(task, value, place) for task in tasks] for place, value in enumerate(values)]

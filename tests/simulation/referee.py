@@ -18,6 +18,7 @@ from tercel.machine.messages import (
     Event,
     ExecutionCreated,
     KillRequested,
+    RestartRequested,
     RunTask,
     TaskRunFinished,
     TaskRunStarted,
@@ -29,6 +30,7 @@ from tercel.model.flow import Flow
 from tercel.model.state import State
 from tercel.model.task import Retry, Task
 from tercel.model.working_directory import DirectoryTask
+from tests.simulation.restarts import BAD, Plan, Reckoner
 
 ENDED = {State.SUCCESS, State.WARNING, State.FAILED, State.KILLED, State.SKIPPED}
 
@@ -46,6 +48,8 @@ AFTER: dict[State, set[State]] = {
     State.RUNNING: {State.RETRYING, State.KILLING, State.CREATED} | ENDED - {State.SKIPPED},
     State.RETRYING: {State.CREATED, State.RUNNING, State.KILLING, State.KILLED},
     State.KILLING: ENDED - {State.SKIPPED},
+    State.RESTARTED: {State.RUNNING, State.KILLING} | ENDED - {State.SKIPPED},
+    **{state: {State.RESTARTED} for state in ENDED},
 }
 
 
@@ -73,6 +77,16 @@ class Seat(msgspec.Struct):
     first_began: datetime | None = None
     retry_at: datetime | None = None
     child_lengths: dict[str, int] = {}
+    past_fails: int = 0
+    is_past: bool = False
+
+    def restart(self) -> None:
+        """All its tries are given again."""
+        self.past_fails += self.fails()
+        self.outcomes = []
+        self.losses = 0
+        self.first_began = None
+        self.is_cancelled = self.is_past = False
 
     def fails(self) -> int:
         return sum(1 for state, _, _ in self.outcomes if state is State.FAILED)
@@ -81,7 +95,12 @@ class Seat(msgspec.Struct):
 class Referee:
     """The books of one execution."""
 
-    def __init__(self, flow: Flow) -> None:
+    def __init__(self, flow: Flow, reckoner: Reckoner) -> None:
+        self.reckoner = reckoner
+        self.attempt = 1
+        self.from_scratch = False
+        self.later: set[str] = set()
+        self.last_fence: dict[str, int] = {}
         self.seats: dict[str, Seat] = {}
         self.created = False
         self.kill_at: datetime | None = None
@@ -95,6 +114,10 @@ class Referee:
 
     def is_good(self, event: Event, runs: dict[str, TaskRun]) -> bool:
         """True where the event has to change something, False where it must change nothing."""
+        if isinstance(event, RestartRequested):
+            has_failed = any(run.state in BAD for run in runs.values())
+            is_bad = self.ended in BAD or (self.ended is State.WARNING and has_failed)
+            return is_bad and event.attempt == self.attempt
         if self.ended is not None:
             return False
         match event:
@@ -111,7 +134,8 @@ class Referee:
                 if isinstance(event, TaskRunStarted):
                     return seat.phase == "queued" and not seat.is_cancelled
                 if isinstance(event, ChildChanged):
-                    return len(event.child.history) > seat.child_lengths.get(event.child.id, 0)
+                    known = runs[event.child.id].history if event.child.id in runs else ()
+                    return len(event.child.history) > len(known) and event.child.history[: len(known)] == known
                 return True
             case _:
                 raise AssertionError(event)
@@ -145,9 +169,49 @@ class Referee:
             return
         demand(not change.is_empty, f"{_name(event)} was good, yet it changed nothing.")
         self.accepted += 1
+        plan = self._plan(event, change, before)
         wants_dispatch = self._book(event, before)
-        self._rows(change, before, header)
+        self._rows(event, change, before, header, plan)
         self._commands(event, change, wants_dispatch)
+        dispatched = {command.run_id for command in change.commands if isinstance(command, RunTask)}
+        demand(plan.again & self.seats.keys() <= dispatched, "What was restarted was not dispatched.")
+        self._note_children(change, before, dispatched)
+
+    def _plan(self, event: Event, change: Change, before: dict[str, TaskRun]) -> Plan:
+        """What has to be restarted and dropped in this step, seats told."""
+        plan = Plan(set(), set(), set())
+        if isinstance(event, RestartRequested):
+            self.from_scratch = event.from_scratch
+            plan = self.reckoner.restart(before, self.ended or State.KILLED, from_scratch=event.from_scratch)
+            for seat in self.seats.values():
+                seat.is_past = True
+            self.later = plan.later
+        elif isinstance(event, TimerDue) and event.run_id in self.seats and self.seats[event.run_id].retry_at:
+            plan.dropped.update(run.id for run in before.values() if run.parent_id == event.run_id)
+        elif isinstance(event, WorkerLost):
+            seat = self.seats[event.run_id]
+            if not seat.is_cancelled and (seat.phase == "queued" or seat.losses < 2):
+                plan.dropped.update(self.reckoner.loss(before[event.run_id], before))
+        for run in change.runs:
+            if run.id in self.later and run.history != before[run.id].history:
+                turn = self.reckoner.turn(before[run.id], before, from_scratch=self.from_scratch)
+                self.later = (self.later - {run.id}) | turn.later
+                plan.again.update(turn.again)
+                plan.dropped.update(turn.dropped)
+        for run_id in plan.dropped:
+            self.seats.pop(run_id, None)
+        for run_id in plan.again | plan.dropped:
+            self.timed_out.pop(run_id, None)
+            if run_id in self.seats:
+                self.seats[run_id].restart()
+        return plan
+
+    def _note_children(self, change: Change, before: dict[str, TaskRun], dispatched: set[str]) -> None:
+        """The children that a job of a WorkingDirectory starts with."""
+        for run_id in dispatched:
+            rows = {**before, **{run.id: run for run in change.runs}}
+            kept = (row for row in rows.values() if row.parent_id == run_id and row.id not in change.removed)
+            self.seats[run_id].child_lengths = {row.id: len(row.history) for row in kept}
 
     def _book(self, event: Event, before: dict[str, TaskRun]) -> str | None:
         """Keep the books; the id of the task run that has to be dispatched now, if one has to."""
@@ -170,6 +234,11 @@ class Referee:
                 self._outcome(
                     event.run_id, event.result.state, event.result.retryable, event.now, event.result.ended_at
                 )
+            case RestartRequested():
+                self.created = True
+                self.attempt += 1
+                self.ended = self.kill_at = None
+                self.already_cancelled = set()
             case WorkerLost():
                 return self._lost(event)
             case ChildChanged():
@@ -230,13 +299,15 @@ class Referee:
         if seat.phase != "over":
             seat.is_cancelled = True
 
-    def _rows(self, change: Change, before: dict[str, TaskRun], header: Execution) -> None:
+    def _rows(self, event: Event, change: Change, before: dict[str, TaskRun], header: Execution, plan: Plan) -> None:
         if change.execution is not None:
             _grew(header.history, change.execution.history, "the execution")
             demand(change.execution.version == header.version + 1, "The version did not grow by one.")
         removed = set(change.removed)
+        demand(removed == plan.dropped, f"{len(removed)} rows were deleted, not {len(plan.dropped)}.")
         ids = [run.id for run in change.runs]
         demand(len(set(ids)) == len(ids), "A row is in the change twice.")
+        demand(plan.again <= set(ids), "What had to be restarted was not.")
         for run in change.runs:
             old = before.get(run.id)
             if old is None or run.id in removed:
@@ -244,10 +315,17 @@ class Referee:
                 continue
             _grew(old.history, run.history, run.task_id)
             demand(run.fence >= old.fence, "A fence shrank.")
-            demand(run.lost >= old.lost, "A loss was forgotten.")
+            is_again = run.id in plan.again
+            demand(run.lost == 0 if is_again else run.lost >= old.lost, "Losses were forgotten, or were not.")
             if run.state in ENDED:
                 demand(run.due is None, "A row that ended has a timer.")
-            demand(old.state not in ENDED, f"{run.task_id} changed after its end.")
+            limit = self.reckoner.limit(run) if is_again and run.state is State.RUNNING else None
+            demand(limit is None or run.due == event.now + limit, f"{run.task_id} has no timer of its own.")
+            restarts = sum(change.state is State.RESTARTED for change in run.history[len(old.history) :])
+            is_childs = isinstance(event, ChildChanged) and run.id == event.child.id
+            demand(is_childs or restarts == is_again, f"{run.task_id} was restarted {restarts} times.")
+            demand(is_childs or is_again or old.state not in ENDED, f"{run.task_id} changed after its end.")
+            demand(run.attempts[: len(old.attempts) - 1] == old.attempts[:-1], "An attempt was forgotten.")
         for run in change.runs:
             seat = self.seats.get(run.id)
             if seat is not None and seat.retry is not None and seat.retry.type == "random":
@@ -315,12 +393,13 @@ class Referee:
             seat = self.seats[command.run_id] = Seat(task=command.task, retry=self.retries[command.task.id])
         else:
             demand(not seat.is_cancelled, "A cancelled task was dispatched again.")
-        demand(command.fence == seat.fence + 1, "A dispatch did not take the next fence.")
+            demand(command.fence == seat.fence + 1, "A dispatch did not take the next fence.")
+        demand(command.fence > self.last_fence.get(command.run_id, 0), "A fence was given out twice.")
+        self.last_fence[command.run_id] = command.fence
         seat.fence = command.fence
         seat.phase = "queued"
         seat.began = None
         seat.retry_at = None
-        seat.child_lengths = {}
 
     def waits_for(self) -> bool:
         """True where something is under way that can move the execution."""

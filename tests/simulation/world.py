@@ -16,6 +16,7 @@ from tercel.machine.messages import (
     Event,
     ExecutionCreated,
     KillRequested,
+    RestartRequested,
     RunTask,
     TaskRunFinished,
     TaskRunStarted,
@@ -26,9 +27,10 @@ from tercel.model.execution import Attempt, Execution, TaskRun, task_run_id
 from tercel.model.jobs import WorkerResult
 from tercel.model.state import State, StateChange
 from tercel.model.working_directory import DirectoryTask
-from tests.simulation.flows import Spec, build
-from tests.simulation.oracle import INPUTS, Oracle
+from tests.simulation.flows import INPUTS, Spec, build
+from tests.simulation.oracle import Oracle
 from tests.simulation.referee import ENDED, Referee, ViolationError, demand
+from tests.simulation.restarts import DONE, Reckoner
 
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
 FAULTS = (
@@ -42,6 +44,9 @@ FAULTS = (
     "kill",
     "reorder",
     "lost",
+    "restart",
+    "no_folder",
+    "deaf",
 )
 
 
@@ -60,10 +65,17 @@ class Machine:
 
 
 class Job:
-    """A job in the hands of a worker."""
+    """A job in the hands of a worker.
 
-    def __init__(self, order: RunTask) -> None:
+    Args:
+        kept: rows of a WorkingDirectory's children that came with it, by task.
+        has_folder: the worker still has the directory as the last of them left it.
+    """
+
+    def __init__(self, order: RunTask, kept: dict[str, TaskRun], *, has_folder: bool) -> None:
         self.order = order
+        self.kept = kept
+        self.has_folder = has_folder
         self.is_cancelled = False
         self.children: list[TaskRun] = []
 
@@ -78,7 +90,7 @@ class World:
         self.machine = machine
         flow = build(spec)
         self.index: FlowIndex = machine.Index(flow)
-        self.referee = Referee(flow)
+        self.referee = Referee(flow, Reckoner(spec))
         self.header = Execution(
             id="e",
             namespace="simulation",
@@ -93,6 +105,7 @@ class World:
         self.queue: list[RunTask] = []
         self.hands: list[Job] = []
         self.claimed: set[tuple[str, int]] = set()
+        self.kept: dict[tuple[str, int], dict[str, TaskRun]] = {}
         self.mail: list[Event] = [ExecutionCreated(now=NOON)]
         self.past: list[Event] = []
         self.trace: list[str] = []
@@ -102,6 +115,22 @@ class World:
     # The history
 
     def run(self) -> None:
+        """An execution to its end, some of them several times."""
+        faults = self.faults
+        self.to_end()
+        for _ in range(self.rng.choice([0, 0, 1, 1, 2, 4]) if "restart" in faults else 0):
+            self.faults = faults
+            event = RestartRequested(
+                now=self.tick(),
+                attempt=self.header.attempt_number,
+                revision=1,
+                from_scratch=self.rng.random() < 0.2,
+            )
+            self.past = [past for past in self.past if not isinstance(past, KillRequested)]  # it was meant for this end
+            self.apply(event)
+            self.to_end()
+
+    def to_end(self) -> None:
         """Faults for a while, then healing; then the oracle."""
         for _ in range(self.rng.randint(20, 160)):
             if self.has_ended:
@@ -156,6 +185,8 @@ class World:
         elif draw < 0.8 and self.rows and self.chance("early_timer", 1):
             run = self.rng.choice(list(self.rows.values()))
             self.apply(TimerDue(now=self.tick(), run_id=run.id, fence=run.fence - self.rng.randint(0, 1)))
+        elif draw < 0.82:
+            self.apply(RestartRequested(now=self.tick(), attempt=self.header.attempt_number, revision=1))
         elif draw > 0.85 and self.chance("kill", 0.25):
             self.apply(KillRequested(now=self.tick()))
 
@@ -197,7 +228,8 @@ class World:
         if (order.run_id, order.fence) in self.claimed:
             return
         self.claimed.add((order.run_id, order.fence))
-        self.hands.append(Job(order))
+        kept = {} if self.chance("deaf", 0.15) else self.kept.get((order.run_id, order.fence), {})
+        self.hands.append(Job(order, kept, has_folder=not self.chance("no_folder", 0.3)))
         if not self.chance("lost", 0.1):
             self.mail.append(TaskRunStarted(now=self.now, run_id=order.run_id, fence=order.fence, worker="w"))
 
@@ -235,22 +267,28 @@ class World:
         tasks = [task for task in tasks if task.id.startswith("c")]
         last = job.children[-1] if job.children else None
         if last is not None and last.state not in ENDED:
-            state = self.rng.choice([State.SUCCESS, State.SUCCESS, State.FAILED, State.RETRYING])
+            state = self.rng.choice([State.SUCCESS, State.SUCCESS, State.WARNING, State.FAILED, State.RETRYING])
             if last.state is State.RETRYING:
                 state = State.RUNNING
             child = replace(last, history=(*last.history, StateChange(state, self.now)))
             job.children[-1] = child
         elif len(job.children) < len(tasks) and (last is None or last.state is not State.FAILED):
             task = tasks[len(job.children)]
+            kept = job.kept.get(task.id)
+            if kept is not None and kept.state in DONE and job.has_folder:
+                job.children.append(kept)
+                return self._child(job)
             begun = StateChange(State.RUNNING, self.now)
-            child = TaskRun(
+            child = kept or TaskRun(
                 id=task_run_id("e", job.order.run_id, task.id, None, None),
                 execution_id="e",
                 task_id=task.id,
                 parent_id=job.order.run_id,
-                history=(StateChange(State.CREATED, self.now), begun),
-                attempts=(Attempt((begun,)),),
+                history=(StateChange(State.CREATED, self.now),),
             )
+            again = (StateChange(State.RESTARTED, self.now),) if child.state in ENDED else ()
+            history = (*child.history, *again, begun)
+            child = replace(child, history=history, attempts=(*child.attempts, Attempt((begun,))))
             job.children.append(child)
         else:
             return False
@@ -317,6 +355,9 @@ class World:
             match command:
                 case RunTask():
                     self.queue.append(command)
+                    self.kept[command.run_id, command.fence] = {
+                        run.task_id: run for run in self.rows.values() if run.parent_id == command.run_id
+                    }
                 case CancelTask():
                     self.cancel(command)
                 case _:
@@ -364,6 +405,7 @@ class World:
         demand(live.execution == self.header, "The execution in memory is not the stored one.")
         demand(live.runs == self.rows, "The rows in memory are not the stored ones.")
         demand(rebuilt.outputs == live.outputs, "`outputs` are not those of the rows.")
+        demand(rebuilt.absorbed == live.absorbed, "What absorbed a failure is not what the rows say.")
         demand(rebuilt.jobs == live.jobs and rebuilt.waiting == live.waiting, "The counts are not those of the rows.")
         demand({k: counts(v) for k, v in rebuilt.scopes.items()} == {k: counts(v) for k, v in live.scopes.items()},
                "A scope is not what its rows give.")  # fmt: skip

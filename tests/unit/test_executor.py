@@ -12,11 +12,18 @@ from tercel.errors import NotFoundError, StorageError, TercelError
 from tercel.executor import Executor
 from tercel.inbox import Letter
 from tercel.machine import FlowIndex, compile_flow
-from tercel.machine.messages import ChildChanged, KillRequested, TaskRunFinished, TaskRunStarted, WorkerLost
-from tercel.model import Execution, State, StateChange, TaskRun, WorkerJob, WorkerResult
+from tercel.machine.messages import (
+    ChildChanged,
+    KillRequested,
+    RestartRequested,
+    TaskRunFinished,
+    TaskRunStarted,
+    WorkerLost,
+)
+from tercel.model import Execution, State, StateChange, TaskRun, WorkerJob, WorkerResult, task_run_id
 from tercel.model.source import read_flow
 from tercel.plugins import catalog
-from tercel.store import Promise, run
+from tercel.store import Promise, StaleExecutionError, run
 from tercel.store.embedded import SqliteStore
 from tests.builders import an_execution
 from tests.flows import as_yaml, echo, fail, for_each, local_files, sequential
@@ -101,6 +108,10 @@ class World:
             now=_now(), run_id=job.task_run_id, fence=job.fence, result=_result(state, **properties)
         )
         self.executor.apply(job.execution_id, event).wait(WAIT_S)
+
+    def restart(self, execution_id: str = "execution", attempt: int = 1, revision: int = 1) -> None:
+        event = RestartRequested(now=_now(), attempt=attempt, revision=revision)
+        self.executor.apply(execution_id, event).wait(WAIT_S)
 
     def job(self, index: int) -> WorkerJob:
         until(lambda: len(self.jobs) > index)
@@ -483,3 +494,146 @@ class TestRecovery:
         world.executor.apply("execution", event).wait(WAIT_S)
 
         assert set(world.runs()) == {"wd"}
+
+
+class TestRestart:
+    def test_given_an_execution_that_failed_elsewhere_then_it_goes_on_here_and_belongs_here(
+        self, tmp_path: Path
+    ) -> None:
+        tasks = (local_files("one"), local_files("two"), local_files("three"))
+        first = World(tmp_path, owner="first")
+        first.add_flow(*tasks)
+        first.consume()
+        ended = first.start()
+        first.finish(first.job(0))
+        first.finish(first.job(1), "FAILED")
+        assert ended.wait(WAIT_S).state is State.FAILED
+        other = World(tmp_path, owner="other")
+        other.add_flow(*tasks)
+        other.consume()
+
+        ended = other.executor.ended("execution")
+        other.restart()
+        assert run(first.store.executions.open_elsewhere()) == {"execution": "other"}
+        other.finish(other.job(0))
+        other.finish(other.job(1))
+
+        assert ended.wait(WAIT_S).state is State.SUCCESS
+        assert [job.task.id for job, _ in other.jobs] == ["two", "three"]
+        first.close()
+        other.close()
+
+    def test_given_two_processes_that_restart_it_then_the_later_one_is_told_and_runs_nothing(
+        self, tmp_path: Path
+    ) -> None:
+        first, second = World(tmp_path, owner="first"), World(tmp_path, owner="second")
+        for world in (first, second):
+            world.add_flow(local_files("task", retry={"type": "constant", "interval": "PT0.01S", "maxAttempts": 2}))
+            world.consume()
+        first.start()
+        first.finish(first.job(0), "FAILED", retryable=False)
+
+        first.restart()
+        with pytest.raises(StaleExecutionError):
+            second.restart()
+        first.finish(first.job(1), "FAILED")
+        first.finish(first.job(2))
+
+        assert run(second.store.executions.get("execution")).state is State.SUCCESS
+        assert second.jobs == []
+        first.close()
+        second.close()
+
+    def test_given_both_have_read_it_before_one_writes_then_only_one_of_them_goes_on(self, tmp_path: Path) -> None:
+        first, second = World(tmp_path, owner="first"), World(tmp_path, owner="second")
+        for world in (first, second):
+            world.add_flow(local_files("task"))
+            world.consume()
+        first.start()
+        first.finish(first.job(0), "FAILED")
+        find_flow = second.executor._find_flow
+
+        async def restarted_meanwhile(*which: Any) -> FlowIndex:
+            first.restart()
+            return await find_flow(*which)
+
+        second.executor._find_flow = restarted_meanwhile
+
+        with pytest.raises(StaleExecutionError):
+            second.restart()
+
+        first.finish(first.job(1))
+        assert second.jobs == []
+        assert run(second.store.executions.open_elsewhere()) == {}
+        first.close()
+        second.close()
+
+    def test_given_it_ended_in_this_process_then_whoever_waits_gets_its_new_end(self, world: World) -> None:
+        world.add_flow(local_files("task"))
+        world.consume()
+        assert world.start() is not None
+        world.finish(world.job(0), "FAILED")
+
+        world.restart()
+        ended = world.executor.ended("execution")
+        assert not ended.is_done
+        world.finish(world.job(1))
+
+        assert ended.wait(WAIT_S).state is State.SUCCESS
+
+    def test_given_it_cannot_be_restarted_then_whoever_asks_is_told(self, world: World) -> None:
+        world.add_flow(local_files("task"))
+        world.consume()
+        world.start()
+        with pytest.raises(StaleExecutionError):
+            world.restart()
+        world.finish(world.job(0))
+
+        with pytest.raises(StaleExecutionError):
+            world.restart()
+        with pytest.raises(NotFoundError):
+            world.restart("gone")
+
+    def test_given_another_revision_then_it_goes_on_with_that(self, world: World) -> None:
+        world.add_flow(local_files("task"))
+        world.consume()
+        ended = world.start()
+        world.finish(world.job(0), "FAILED")
+        ended.wait(WAIT_S)
+        world.add_flow(local_files("task"), echo("more", "x"))
+
+        world.restart(revision=2)
+        ended = world.executor.ended("execution")
+        world.finish(world.job(1))
+
+        assert ended.wait(WAIT_S).revision == 2
+        assert world.job(1).revision == 2
+        assert set(world.runs()) == {"task", "more"}
+        assert run(world.store.executions.get("execution")).revision == 2
+
+    def test_given_a_directory_then_its_job_brings_the_children_that_were_kept(self, world: World) -> None:
+        tasks = [echo("off", "x") | {"disabled": True}, echo("a", "x"), echo("b", "x"), echo("c", "x")]
+        world.add_flow({"id": "wd", "type": "io.kestra.plugin.core.flow.WorkingDirectory", "tasks": tasks})
+        world.consume()
+        world.start()
+        job = world.job(0)
+        assert job.children == ()
+        for task_id, state in (("b", State.FAILED), ("a", State.SUCCESS)):
+            history = (
+                StateChange(State.CREATED, _now()),
+                StateChange(State.RUNNING, _now()),
+                StateChange(state, _now()),
+            )
+            run_id = task_run_id("execution", job.task_run_id, task_id, None, None)
+            child = TaskRun(
+                id=run_id, execution_id="execution", task_id=task_id, parent_id=job.task_run_id, history=history
+            )
+            event = ChildChanged(now=_now(), run_id=job.task_run_id, fence=job.fence, child=child)
+            world.executor.apply("execution", event).wait(WAIT_S)
+        world.finish(job, "FAILED")
+
+        world.restart()
+
+        children = world.job(1).children
+        assert [(child.task_id, child.state.value) for child in children] == [("a", "SUCCESS"), ("b", "RESTARTED")]
+        assert list(children) == [world.runs()["a"], world.runs()["b"]]

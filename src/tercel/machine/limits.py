@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from hashlib import blake2b
 
-from tercel.model.execution import Attempt
-from tercel.model.state import State
+from tercel.model.execution import Attempt, TaskRun
+from tercel.model.state import TERMINAL, State
 from tercel.model.task import Retry
 
 MAX_LOST = 3
@@ -24,6 +24,15 @@ LONGEST = timedelta(days=36_500)
 """No wait is longer: an instant has to exist at its end."""
 
 
+def counted_attempts(run: TaskRun) -> Sequence[Attempt]:
+    """The attempts of a task run that count for its retries: a restart gives it all of them again."""
+    since = run.restarted_at
+    if since is None:
+        return run.attempts
+    # What had ended when it was restarted; dates of beginnings could be the same.
+    return [one for one in run.attempts if one.state not in TERMINAL or one.history[-1].date > since]
+
+
 def failed_attempts(attempts: Sequence[Attempt]) -> int:
     """How many attempts failed: what retries count, unlike losses and kills."""
     return sum(1 for attempt in attempts if attempt.state is State.FAILED)
@@ -34,7 +43,7 @@ def next_attempt_at(retry: Retry, attempts: Sequence[Attempt], now: datetime, se
 
     Args:
         retry: the policy of the task.
-        attempts: those so far, oldest first; at least one, the last one failed.
+        attempts: those that count so far, oldest first; at least one, the last one failed.
         now: the current instant, in UTC.
         seed: what a random delay is drawn from, together with the number of attempts; a task run's id.
 

@@ -5,6 +5,8 @@ and replaced; the aggregate around them is the caller's own and changes in place
 """
 
 from collections.abc import Iterable, Mapping
+from datetime import datetime
+from itertools import pairwise
 from typing import cast
 
 from tercel.errors import InvariantError
@@ -12,6 +14,12 @@ from tercel.machine.flowable import Decision, Lanes
 from tercel.machine.index import ERRORS, FINALLY, FlowIndex, Place
 from tercel.model.execution import Execution, TaskRun
 from tercel.model.state import TERMINAL, State
+
+BAD = frozenset({State.FAILED, State.KILLED, State.CANCELLED})
+"""States of task runs that a restart runs again."""
+
+DONE = frozenset({State.SUCCESS, State.WARNING, State.SKIPPED})
+"""States of task runs that a restart leaves as they are."""
 
 _STOPPED = (State.FAILED, State.KILLED)
 _SHOWN: dict[State, object] = {state: {"state": state.value} for state in State}
@@ -25,8 +33,9 @@ class Scope:
         run_id: the flowable's task run; None for the execution.
         open: task runs directly inside that have not ended.
         ready: branch, lane and position of the tasks to start next.
-        next_lane: the first lane of the main branch that was never opened.
+        next_lane: the first lane of the main branch that was never opened, or that a restart left to be walked again.
         active: lanes of the main branch that are open.
+        warned: task runs of the main branch that ended in WARNING.
         is_killing: nothing starts any more; it ends KILLED.
         is_timed_out: its main branch is being ended, then it fails.
         job_state: how the job of a WorkingDirectory ended; None for all others.
@@ -35,7 +44,7 @@ class Scope:
     __slots__ = (
         "_main_failed",
         "_main_killed",
-        "_main_warned",
+        "_opened",
         "active",
         "errors_started",
         "finally_failed",
@@ -52,6 +61,7 @@ class Scope:
         "place",
         "ready",
         "run_id",
+        "warned",
     )
 
     def __init__(
@@ -78,7 +88,8 @@ class Scope:
         self.is_timed_out = False
         self._main_failed = False
         self._main_killed = False
-        self._main_warned = False
+        self._opened: set[int] = set()
+        self.warned = 0
         self.finally_failed = False
         self.finally_killed = False
 
@@ -104,7 +115,7 @@ class Scope:
             return State.KILLED
         if self._main_failed:
             return State.FAILED
-        return State.WARNING if self._main_warned else State.SUCCESS
+        return State.WARNING if self.warned else State.SUCCESS
 
     def first_of(self, lane: int) -> int:
         """Position of a lane's first task."""
@@ -123,6 +134,32 @@ class Scope:
         iteration = run.iteration or 0
         return iteration * len(self.main) + place.position if self.lanes.side_by_side else iteration
 
+    def leave_open(self, opened: set[int]) -> None:
+        """Take note of the lanes that have been opened; the others are left."""
+        self._opened = opened
+        self.next_lane = -1
+        self._to_next_lane()
+
+    def open_lane(self) -> int:
+        """Open the next lane."""
+        lane = self.next_lane
+        self.active += 1
+        self._to_next_lane()
+        return lane
+
+    def _to_next_lane(self) -> None:
+        self.next_lane += 1
+        while self.next_lane in self._opened:
+            self._opened.discard(self.next_lane)
+            self.next_lane += 1
+
+    def go_on_after(self, place: Place, run: TaskRun, *, is_last: bool) -> None:
+        """Have the lane of *run*, one of the main branch, go on with the next task, or end it."""
+        if is_last or self.lanes.side_by_side:
+            self.active -= 1
+        else:
+            self.ready.append((place.branch, self.lane_of(place, run), place.position + 1))
+
     def ended(self, place: Place, run: TaskRun, siblings: tuple[Place, ...]) -> None:
         """Take note that *run*, one of this scope's, ended; *siblings* is its branch."""
         self.open.pop(run.id, None)
@@ -139,11 +176,8 @@ class Scope:
         else:
             self._main_failed |= state is State.FAILED
             self._main_killed |= state is State.KILLED
-            self._main_warned |= state is State.WARNING
-            if is_last or self.lanes.side_by_side:
-                self.active -= 1
-            else:
-                self.ready.append((place.branch, self.lane_of(place, run), place.position + 1))
+            self.warned += state is State.WARNING
+            self.go_on_after(place, run, is_last=is_last)
 
 
 class LiveExecution:
@@ -159,10 +193,12 @@ class LiveExecution:
         directory_runs: ids of the children of each WorkingDirectory that its worker reported.
         jobs: ids of leaf task runs that wait for a worker, are with one, or wait for their next attempt.
         waiting: those of them that do nothing but wait for their next attempt.
+        absorbed: ids of ended task runs that run again once their lane comes to them; see `absorbed_failures`.
     """
 
     __slots__ = (
         "_shown",
+        "absorbed",
         "directory_runs",
         "execution",
         "jobs",
@@ -183,6 +219,7 @@ class LiveExecution:
         self.directory_runs: dict[str, dict[str, None]] = {}
         self.jobs: set[str] = set()
         self.waiting: set[str] = set()
+        self.absorbed: set[str] = set()
         self._shown: dict[tuple[str, str | None], str] = {}
         self.known: tuple[Execution, Mapping[str, object]] | None = None
 
@@ -211,6 +248,7 @@ class LiveExecution:
 
     def put(self, run: TaskRun) -> None:
         """Keep a row, new or changed."""
+        before = self.runs.get(run.id)
         self.runs[run.id] = run
         state = run.state
         if run.parent_id is None or self._is_shown(run):
@@ -221,20 +259,28 @@ class LiveExecution:
         if run.outputs or state in TERMINAL:
             path = self.path_of(run)
             self._branch(run.task_id, path)[path[-1] if path else run.task_id] = run.outputs
+        elif before is not None and (before.outputs or before.state in TERMINAL):
+            self._forget_outputs(run)
 
     def drop(self, run_id: str) -> None:
         """Forget a task run and its outputs."""
         run = self.runs[run_id]
-        path = self.path_of(run)
-        for length in range(len(path), -1, -1):
-            branch = self._branch(run.task_id, path[:length])
-            branch.pop(path[length - 1] if length else run.task_id, None)
-            if branch:
-                break
-        if self._shown.get((run.task_id, run.value)) in (None, run_id):
-            self.states.pop(run.task_id, None)
-            self._shown.pop((run.task_id, run.value), None)
+        self._forget_outputs(run)
         del self.runs[run_id]
+        key = (run.task_id, run.value)
+        if self._shown.get(key, run_id) != run_id:
+            return
+        if run.value is None:
+            self.states.pop(run.task_id, None)
+        else:
+            values = cast("dict[str, object]", self.states.get(run.task_id, {}))
+            values.pop(run.value, None)
+            if not values:
+                self.states.pop(run.task_id, None)
+        if self._shown.pop(key, None) is not None:
+            for other in self.runs.values():
+                if (other.task_id, other.value) == key:
+                    self.put(other)
 
     def _is_shown(self, run: TaskRun) -> bool:
         """True unless `tasks` shows another run of the same task and value: of several rounds, the one made last."""
@@ -247,6 +293,15 @@ class LiveExecution:
             return False
         self._shown[key] = run.id
         return True
+
+    def _forget_outputs(self, run: TaskRun) -> None:
+        """Take the outputs of a task run out of what expressions see."""
+        path = self.path_of(run)
+        for length in range(len(path), -1, -1):
+            branch = self._branch(run.task_id, path[:length])
+            branch.pop(path[length - 1] if length else run.task_id, None)
+            if branch:
+                break
 
     def _branch(self, task_id: str, path: tuple[str, ...]) -> dict[str, object]:
         at = self.outputs
@@ -278,21 +333,34 @@ class _Restore:
         if live.execution.state in TERMINAL or live.execution.state is State.CREATED:
             return
         self._restore_top()
+        live.absorbed = absorbed_failures(live.execution, live.runs)
         inside: dict[str | None, list[TaskRun]] = {}
         for run in live.runs.values():
             inside.setdefault(run.parent_id, []).append(run)
         pending: list[str | None] = [None]
         while pending:
             scope = live.scopes[pending.pop()]
+            lanes: dict[int, list[TaskRun]] = {}
             for run in inside.get(scope.run_id, ()):
                 place = self._place(run)
                 if place.is_run_by_worker:
                     continue
                 is_open = run.state not in TERMINAL
                 self._count(scope, place, run, is_open)
+                if place.branch not in (ERRORS, FINALLY):
+                    lanes.setdefault(scope.lane_of(place, run), []).append(run)
                 if is_open and self._restore_scope(scope, place, run, inside.get(run.id, [])):
                     pending.append(run.id)
             scope.ready.clear()
+            scope.leave_open({lane for lane, rows in lanes.items() if not self._is_left(rows)})
+
+    def _is_left(self, lane: list[TaskRun]) -> bool:
+        """True where a lane is walked again later: it absorbed a failure, and nothing of it began since the restart."""
+        absorbed = self._live.absorbed
+        if not absorbed:
+            return False
+        since = _restarted_from_warning(self._live.execution)
+        return any(run.id in absorbed for run in lane) and not any(_has_begun(run, since) for run in lane)
 
     def _place(self, run: TaskRun) -> Place:
         try:
@@ -331,18 +399,56 @@ class _Restore:
             scope.errors_started = True
         elif place.branch == FINALLY:
             scope.finally_started = True
-        else:
-            lane = scope.lane_of(place, run)
-            if lane >= scope.next_lane:
-                scope.next_lane = lane + 1
-            if is_open:
-                scope.active += 1
+        elif is_open:
+            scope.active += 1
         if is_open:
             scope.open[run.id] = None
         else:
             active = scope.active
             scope.ended(place, run, self._flow.branch(scope.place, place.branch))
             scope.active = active
+
+
+def absorbed_failures(execution: Execution, runs: Mapping[str, TaskRun]) -> set[str]:
+    """Which task runs have still to run again in an execution that was restarted although it ended in WARNING.
+
+    They are the flowables and WorkingDirectories that ended well although something inside failed or was killed. Lanes
+    are walked again for their sake, in order and within the limit; what else has ended is passed over.
+
+    Args:
+        execution: the execution, restarted already.
+        runs: every task run by id.
+
+    Returns:
+        Their ids; none in any other execution, where what ended well stays.
+    """
+    since = _restarted_from_warning(execution)
+    found: set[str] = set()
+    if since is None:
+        return found
+    for run in runs.values():
+        at = run.parent_id if run.state in BAD else None
+        while at is not None and at not in found:
+            around = runs[at]
+            if around.state in DONE and not _has_begun(around, since):
+                found.add(at)
+            at = around.parent_id
+    return found
+
+
+def _restarted_from_warning(execution: Execution) -> datetime | None:
+    """When an execution was restarted, if that was its latest restart and it had ended in WARNING before."""
+    if execution.attempt_number == 1:
+        return None
+    for before, change in pairwise(reversed(execution.history)):
+        if before.state is State.RESTARTED:
+            return before.date if change.state is State.WARNING else None
+    return None
+
+
+def _has_begun(run: TaskRun, since: datetime | None) -> bool:
+    """True where a task run began, or began again, at *since* or later."""
+    return since is not None and (run.restarted_at or run.started_at) >= since
 
 
 def top_scope(flow: FlowIndex) -> Scope:

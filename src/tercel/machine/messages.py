@@ -66,6 +66,20 @@ class KillRequested(Event, frozen=True, kw_only=True):
     """Somebody wants the execution to end."""
 
 
+class RestartRequested(Event, frozen=True, kw_only=True):
+    """Somebody wants an execution that ended badly to go on at what failed or was killed.
+
+    Attributes:
+        attempt: the execution's attempt that ended; about any other one the event is out of date.
+        revision: the flow's revision to go on with, the one that the event is applied with.
+        from_scratch: WorkingDirectories run again from their first child, not from the one that failed.
+    """
+
+    attempt: int
+    revision: int
+    from_scratch: bool = False
+
+
 class Command(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """An order to whoever applied the event; carried out once the changed rows are committed."""
 

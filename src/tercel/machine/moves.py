@@ -5,14 +5,15 @@ A scope (live.py) is the inside of the execution, of an open flowable, or of a W
 Each looks only at the scope's own counts.
 """
 
+from collections.abc import Collection
 from datetime import datetime
 
 from msgspec.structs import replace
 
 from tercel.errors import InvariantError, UserError
 from tercel.machine.index import ERRORS, FINALLY, Place
-from tercel.machine.limits import failed_attempts, next_attempt_at
-from tercel.machine.live import Scope, directory_scope, flowable_scope
+from tercel.machine.limits import counted_attempts, failed_attempts, next_attempt_at
+from tercel.machine.live import DONE, Scope, directory_scope, flowable_scope
 from tercel.machine.messages import CancelTask, EndExecution, RunTask
 from tercel.machine.step import Step, between, grown
 from tercel.model.execution import Attempt, TaskRun, task_run_id
@@ -62,9 +63,7 @@ class Moves(Step):
         if not scope.is_stopped and scope.next_lane < scope.lane_count:
             limit = scope.lanes.limit
             if limit == 0 or scope.active < limit:
-                lane = scope.next_lane
-                scope.next_lane += 1
-                scope.active += 1
+                lane = scope.open_lane()
                 self._start(scope, scope.main[scope.first_of(lane)], *scope.value_of(lane))
                 return True
         # Error tasks do not wait for siblings of the failed task, except where those are being ended by a timeout.
@@ -87,10 +86,10 @@ class Moves(Step):
         live = self._live
         task = place.task
         run_id = task_run_id(live.execution.id, scope.run_id, task.id, value, iteration)
-        if run_id in live.runs:
-            raise InvariantError(
-                f"The task {task.id!r} started twice at the same place of execution {live.execution.id}."
-            )
+        found = live.runs.get(run_id)
+        if found is not None:
+            self._meet(scope, place, found)
+            return
         run = TaskRun(
             id=run_id,
             execution_id=live.execution.id,
@@ -99,18 +98,34 @@ class Moves(Step):
             value=value,
             iteration=iteration,
             history=(StateChange(State.CREATED, self._now),),
+            # A restart may delete rows and make them again: what is late for an old one must not fit the new one.
+            fence=(live.execution.attempt_number - 1) << 32,
         )
         scope.open[run_id] = None
         live.runs[run_id] = run
         self._changed[run_id] = None
-        if task.run_if is not None and not self._may_run(scope, place, run, task.run_if):
+        self._begin_run(scope, place, run)
+
+    def _meet(self, scope: Scope, place: Place, run: TaskRun) -> None:
+        """A lane comes to a task that has run already, as only lanes of restarted executions do."""
+        del scope
+        raise InvariantError(
+            f"The task {place.task.id!r} started twice at the same place of execution {run.execution_id}."
+        )
+
+    def _begin_run(self, scope: Scope, place: Place, run: TaskRun) -> None:
+        """Skip a task run, or send it to a worker or open it."""
+        if not self._may_run(scope, place, run):
             return
         if place.is_leaf:
             self._dispatch(place, run)
         else:
             self._enter(scope, place, run)
 
-    def _may_run(self, scope: Scope, place: Place, run: TaskRun, condition: str) -> bool:
+    def _may_run(self, scope: Scope, place: Place, run: TaskRun) -> bool:
+        condition = place.task.run_if
+        if condition is None:
+            return True
         from tercel.expression import is_truthy_text  # noqa: PLC0415  # only flows with a condition pay for it
 
         try:
@@ -126,10 +141,8 @@ class Moves(Step):
     def _dispatch(self, place: Place, run: TaskRun) -> None:
         """Send a leaf to a worker, under a new fence."""
         live = self._live
-        if place.is_directory:
-            self._forget_children(run)
         history = run.history
-        if run.state is not State.CREATED:
+        if run.state not in (State.CREATED, State.RESTARTED):
             history = grown(history, StateChange(State.CREATED, max(self._now, history[-1].date)))
         run = self._keep(replace(run, history=history, fence=run.fence + 1, due=None, worker=None, message=""))
         live.jobs.add(run.id)
@@ -140,12 +153,44 @@ class Moves(Step):
         )
 
     def _forget_children(self, run: TaskRun) -> None:
-        """Remove what an earlier job of a WorkingDirectory reported: the next one starts from the beginning."""
+        """Remove what earlier jobs of a WorkingDirectory reported: the next one starts from the beginning."""
+        for child_id in self._live.directory_runs.pop(run.id, ()):
+            self._drop(child_id)
+
+    def _keep_children(self, place: Place, run: TaskRun, also: Collection[State]) -> TaskRun | None:
+        """Keep the children of a WorkingDirectory that ended well, up to the first that did not; remove the others.
+
+        Args:
+            place: of the WorkingDirectory.
+            run: its task run.
+            also: states in which that first one is kept, too.
+
+        Returns:
+            The one that is kept for its state.
+        """
         live = self._live
-        for child_id in live.directory_runs.pop(run.id, ()):
-            live.drop(child_id)
-            self._changed.pop(child_id, None)
-            self._removed.append(child_id)
+        rows = {live.runs[child_id].task_id: live.runs[child_id] for child_id in live.directory_runs.get(run.id, ())}
+        kept: dict[str, None] = {}
+        first: TaskRun | None = None
+        for child in place.branches["tasks"]:
+            row = rows.get(child.task.id)
+            if row is None or row.state not in DONE:
+                first = row if row is not None and row.state in also else None
+                break
+            kept[row.id] = None
+        if first is not None:
+            kept[first.id] = None
+        for row in rows.values():
+            if row.id not in kept:
+                self._drop(row.id)
+        live.directory_runs[run.id] = kept
+        return first
+
+    def _drop(self, run_id: str) -> None:
+        """Delete a row."""
+        self._live.drop(run_id)
+        self._changed.pop(run_id, None)
+        self._removed.append(run_id)
 
     def _enter(self, around: Scope, place: Place, run: TaskRun) -> None:
         """Open a flowable and start what is first inside."""
@@ -165,7 +210,7 @@ class Moves(Step):
             history=grown(run.history, StateChange(State.RUNNING, self._now)),
             outputs=decision.outputs,
             plan=decision.plan,
-            fence=1,
+            fence=run.fence + 1,
             due=None if limit is None else self._now + limit,
         )
         self._keep(run)
@@ -237,7 +282,7 @@ class Moves(Step):
             message = "`retry.behavior: CREATE_NEW_EXECUTION` is not supported yet; the task is not tried again."
             self._log(LogLevel.WARN, message, run)
             return None
-        return next_attempt_at(retry, run.attempts, self._now, run.id)
+        return next_attempt_at(retry, counted_attempts(run), self._now, run.id)
 
     def _has_branches(self, place: Place, state: State) -> bool:
         if state is State.KILLED:
@@ -297,6 +342,7 @@ class Moves(Step):
         if message:
             live.execution = replace(live.execution, message=message)
         live.scopes.clear()
+        live.absorbed.clear()
         if live.execution.state is State.RETRYING:
             self._move_execution(State.RUNNING)
         self._move_execution(state)
@@ -343,8 +389,8 @@ def _allowed(place: Place, run: TaskRun, state: State) -> State:
     """The final state once `warningOnRetry`, `allowFailure` and `allowWarning` had their say."""
     task = place.task
     retry = place.retry
-    if state is State.SUCCESS and retry is not None and retry.warning_on_retry and failed_attempts(run.attempts):
-        state = State.WARNING
+    if state is State.SUCCESS and retry is not None and retry.warning_on_retry:
+        state = State.WARNING if failed_attempts(counted_attempts(run)) else state
     if state is State.FAILED and task.allow_failure:
         state = State.WARNING
     if state is State.WARNING and task.allow_warning:

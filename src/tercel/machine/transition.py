@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from msgspec.structs import replace
 
 from tercel.errors import InvariantError
-from tercel.machine.index import FlowIndex
+from tercel.machine.index import FlowIndex, Place
 from tercel.machine.limits import MAX_LOST
 from tercel.machine.live import LiveExecution, top_scope
 from tercel.machine.messages import (
@@ -22,12 +22,13 @@ from tercel.machine.messages import (
     Event,
     ExecutionCreated,
     KillRequested,
+    RestartRequested,
     TaskRunFinished,
     TaskRunStarted,
     TimerDue,
     WorkerLost,
 )
-from tercel.machine.moves import Moves
+from tercel.machine.restart import Restarts
 from tercel.machine.step import Change, Functions, Outside, grown
 from tercel.machine.variables import NOTHING
 from tercel.model.execution import Attempt, TaskRun, task_run_id
@@ -61,7 +62,7 @@ def advance(
     Raises:
         InvariantError: a change of state that the table does not allow; a mistake of ours.
     """
-    if live.execution.state in TERMINAL:
+    if live.execution.state in TERMINAL and not isinstance(event, RestartRequested):
         return Change()
     step = _Transition(flow, live, event.now, Outside(functions, surroundings, clock))
     match event:
@@ -79,12 +80,14 @@ def advance(
             step.created()
         case KillRequested():
             step.kill_requested()
+        case RestartRequested():
+            step.restart_requested(event)
         case _:
             raise InvariantError(f"The machine does not know the event {type(event).__name__}.")
     return step.change()
 
 
-class _Transition(Moves):
+class _Transition(Restarts):
     """A step that knows the events."""
 
     __slots__ = ()
@@ -114,7 +117,7 @@ class _Transition(Moves):
     def started(self, event: TaskRunStarted) -> None:
         """A worker has the job: an attempt begins, and with it the time that it may take."""
         run = self._current(event.run_id, event.fence)
-        if run is None or run.state is not State.CREATED:
+        if run is None or run.state not in (State.CREATED, State.RESTARTED):
             return
         place = self._flow.places[run.task_id]
         begun = StateChange(State.RUNNING, max(self._now, run.history[-1].date))
@@ -151,7 +154,7 @@ class _Transition(Moves):
             return
         stored = live.runs.get(child.id)
         seen = 0 if stored is None else len(stored.history)
-        if len(child.history) <= seen:
+        if len(child.history) <= seen or (stored is not None and child.history[:seen] != stored.history):
             return
         for position in range(max(seen, 1), len(child.history)):
             grown(child.history[:position], child.history[position])
@@ -175,6 +178,7 @@ class _Transition(Moves):
         if scope is not None:
             self._time_out(scope, run)
         elif run.state is State.RETRYING:
+            self._forget_children(run)
             self._dispatch(place, run)
         elif run.state is State.RUNNING:
             self._commands.append(CancelTask(run_id=run.id, fence=run.fence))
@@ -201,10 +205,16 @@ class _Transition(Moves):
             else:
                 self._log(LogLevel.WARN, f"The worker {run.worker!r} was lost; the task starts again.", run)
                 # What the lost worker began is no try of the user's: it would eat a retry.
-                self._dispatch(place, replace(run, lost=lost, attempts=run.attempts[:-1]))
+                self._dispatch_again(place, replace(run, lost=lost, attempts=run.attempts[:-1]))
         else:
-            self._dispatch(place, run)
+            self._dispatch_again(place, run)
         self._climb(self._scope_around(run))
+
+    def _dispatch_again(self, place: Place, run: TaskRun) -> None:
+        """Give a lost task to another worker; a WorkingDirectory goes on where the lost one was."""
+        if place.is_directory:
+            self._keep_children(place, run, also=(State.RESTARTED,))
+        self._dispatch(place, run)
 
     # Which row an event is about
 

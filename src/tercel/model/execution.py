@@ -39,7 +39,8 @@ class TaskRun(msgspec.Struct, frozen=True, kw_only=True):
         parent_id: task run of the enclosing flowable; None at the top.
         value: the loop's value this run belongs to, as text; None outside loops.
         iteration: zero-based place of the value in its loop; None outside loops.
-        fence: number of the latest dispatch; a result with another number changes nothing.
+        fence: number of the latest dispatch, unlike that of any other of this id; a result with another number
+            changes nothing.
         lost: how often a worker was lost with it.
         due: when its timer fires (retry, timeout); None without one.
         plan: flowables: what was decided once at the start and must not be evaluated again, such as a loop's values;
@@ -74,13 +75,20 @@ class TaskRun(msgspec.Struct, frozen=True, kw_only=True):
         """When the row was made."""
         return self.history[0].date
 
+    @property
+    def restarted_at(self) -> datetime | None:
+        """When it was restarted last; None where it never was."""
+        return next((change.date for change in reversed(self.history) if change.state is State.RESTARTED), None)
+
 
 class Execution(msgspec.Struct, frozen=True, kw_only=True):
     """One run of a flow, without its task runs.
 
     Attributes:
-        revision: the flow's revision it runs, from start to end.
+        revision: the flow's revision it runs; only a restart may change it.
         trigger: `id`, `type`, `variables` of what started it; None for a manual start.
+        attempt_number: one more than how often it was restarted.
+        from_scratch: WorkingDirectories that run again do so from their first child, as the last restart asked.
         version: grows with every change of this row; a cached copy with another version is stale.
     """
 
@@ -97,6 +105,7 @@ class Execution(msgspec.Struct, frozen=True, kw_only=True):
     parent_id: str | None = None
     original_id: str | None = None
     attempt_number: int = 1
+    from_scratch: bool = False
     message: str = ""
     """Why it failed, where no task run says so; empty otherwise."""
     version: int = 0

@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 
 import msgspec
 
+from tercel.model.execution import TaskRun
 from tercel.model.state import State
 from tercel.model.task import Task
 
@@ -19,6 +20,11 @@ class WorkerJob(msgspec.Struct, frozen=True, kw_only=True):
         values: loop values of the task run and its ancestors, outermost first; part of a cache's identity.
         variables: what expressions see; `outputs` may grow while the job runs.
         group: worker group key, "" for the default group.
+        children: for a WorkingDirectory, the rows of its children that were kept from an earlier dispatch, in the
+            order of `task.tasks`; empty on the first one. A row that ended SUCCESS, WARNING or SKIPPED is done: the
+            worker leaves the child out if it still has the directory as that child left it, and otherwise runs it
+            again, going on with its row (…, RESTARTED, RUNNING, …). A row in RESTARTED, the last one if there is one,
+            is the child to go on at.
     """
 
     execution_id: str
@@ -33,6 +39,7 @@ class WorkerJob(msgspec.Struct, frozen=True, kw_only=True):
     values: tuple[str, ...] = ()
     variables: Mapping[str, object] = {}
     group: str = ""
+    children: tuple[TaskRun, ...] = ()
 
 
 class WorkerResult(msgspec.Struct, frozen=True, kw_only=True):

@@ -66,13 +66,14 @@ class Executions(Protocol):
     """Executions and their task runs.
 
     An execution belongs to one process, its owner, which alone advances it. When that process is dead, another one
-    adopts what it left open.
+    adopts what it left open. One that has ended belongs to whoever restarts it.
     """
 
     def save(self, tx: Transaction, changes: Changes) -> None:
-        """Write *changes* with *tx*, all or none of them.
+        """Write *changes* with *tx*, all or none of them; executions among them then belong to this process.
 
-        The transaction fails with StaleExecutionError where an execution has another version than said.
+        The transaction fails with StaleExecutionError where an execution has another version than said: somebody else
+        was faster.
         """
         ...
 

@@ -1,7 +1,8 @@
 """Executions and task runs as rows; only what changed is written.
 
 An execution belongs to one process, its *owner*, which alone advances it. When that process is dead, another one
-adopts what it left open.
+adopts what it left open. One that has ended belongs to whoever changes it next: of several that restart it the first
+one wins, and the others find another version than they expect.
 """
 
 import sqlite3
@@ -28,6 +29,7 @@ class _ExecutionDetail(msgspec.Struct, array_like=True):
     outputs: msgspec.Raw
     attempt_number: int
     message: str
+    from_scratch: bool = False  # came later: rows written before it have no such item
 
 
 class _ExecutionStart(msgspec.Struct, array_like=True):
@@ -54,7 +56,8 @@ _INSERT = (
 )
 _INSERT_START = "INSERT INTO execution_starts (execution_id, body) VALUES (?, ?)"
 _UPDATE = (
-    "UPDATE executions SET state = ?, version = ?, ended_us = ?, labels = ?, detail = ? WHERE id = ? AND version = ?"
+    "UPDATE executions SET revision = ?, state = ?, version = ?, owner = ?, ended_us = ?, labels = ?, detail = ? "
+    "WHERE id = ? AND version = ?"
 )
 _UPSERT_RUN = (
     f"INSERT INTO task_runs (state, {_RUN}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
@@ -89,7 +92,7 @@ class SqliteExecutions:
         owner, seals = self._owner, self._seals
         created = [_execution_row(execution, owner, seals) for execution in changes.created]
         starts = [(execution.id, _start(execution, seals)) for execution in changes.created]
-        changed = [_changed_row(execution, version, seals) for execution, version in changes.changed]
+        changed = [_changed_row(execution, version, owner, seals) for execution, version in changes.changed]
         removed = list(changes.removed)
         runs = [_run_row(run, seals) for run in changes.runs]
 
@@ -195,10 +198,12 @@ def _execution_row(execution: Execution, owner: str, seals: Seals | None) -> tup
     )
 
 
-def _changed_row(execution: Execution, version: int, seals: Seals | None) -> tuple[object, ...]:
+def _changed_row(execution: Execution, version: int, owner: str, seals: Seals | None) -> tuple[object, ...]:
     return (
+        execution.revision,
         str(execution.state),
         execution.version,
+        owner,
         _ended_us(execution),
         _labels(execution),
         _execution_detail(execution, seals),
@@ -223,6 +228,7 @@ def _execution_detail(execution: Execution, seals: Seals | None) -> bytes:
             msgspec.Raw(pack_values(execution.outputs, seals)),
             execution.attempt_number,
             execution.message,
+            execution.from_scratch,
         )
     )
 
@@ -292,6 +298,7 @@ def _execution(row: tuple[Any, ...], unpack: Unpacker) -> Execution:
         parent_id=start.parent_id,
         original_id=start.original_id,
         attempt_number=detail.attempt_number,
+        from_scratch=detail.from_scratch,
         message=detail.message,
         version=version,
     )

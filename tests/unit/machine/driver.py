@@ -10,6 +10,7 @@ from tercel.machine.messages import (
     Event,
     ExecutionCreated,
     KillRequested,
+    RestartRequested,
     RunTask,
     TaskRunFinished,
     TaskRunStarted,
@@ -97,6 +98,7 @@ class Drive:
         assert rebuilt.states == self.live.states
         assert rebuilt.jobs == self.live.jobs
         assert rebuilt.waiting == self.live.waiting
+        assert rebuilt.absorbed == self.live.absorbed
         assert {k: v for k, v in rebuilt.directory_runs.items() if v} == {
             k: v for k, v in self.live.directory_runs.items() if v and self.live.runs[k].state not in TERMINAL
         }
@@ -146,6 +148,17 @@ class Drive:
     def kill(self) -> None:
         self.now += SECOND
         self.apply(KillRequested(now=self.now))
+
+    def restart(self, flow: Flow | None = None, *, from_scratch: bool = False) -> Change:
+        """Restart the execution, with another revision of the flow where one is given."""
+        self.now += SECOND
+        revision = self.live.execution.revision
+        if flow is not None:
+            self.index = compile_flow(flow)
+            revision += 1
+        self.dispatched.clear()
+        attempt = self.live.execution.attempt_number
+        return self.apply(RestartRequested(now=self.now, attempt=attempt, revision=revision, from_scratch=from_scratch))
 
     @property
     def state(self) -> State:

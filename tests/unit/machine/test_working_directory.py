@@ -24,9 +24,9 @@ def a_directory(*children: str, **properties: Any) -> WorkingDirectory:
 class Worker:
     """Reports children as a worker does, in one job."""
 
-    def __init__(self, drive: Drive, label: str = "wd") -> None:
+    def __init__(self, drive: Drive, label: str = "wd", *, tells_start: bool = True) -> None:
         self.drive = drive
-        self.job: RunTask = drive.begin(label)
+        self.job: RunTask = drive.begin(label) if tells_start else drive.queue.pop(0)
         self.children: dict[str, TaskRun] = {}
 
     def child(self, task_id: str, *states: State, outputs: dict[str, object] | None = None) -> Change:
@@ -207,21 +207,66 @@ class TestAgain:
         assert drive.live.outputs["a"] == {"v": 2}
         assert [attempt.state for attempt in drive.run("wd").attempts] == [FAILED, State.SUCCESS]
 
-    def test_given_a_lost_worker_then_it_runs_again_and_the_lost_one_is_not_heard(self) -> None:
+    def test_given_a_lost_worker_then_children_that_ended_well_stay_and_the_lost_one_is_not_heard(self) -> None:
         drive, worker = start(a_directory("a", "b"))
         worker.runs("a")
         worker.child("b", State.CREATED, State.RUNNING)
 
         change = drive.apply(WorkerLost(now=drive.now, run_id=worker.job.run_id, fence=1))
 
-        assert len(change.removed) == 2
-        assert drive.states() == {"wd": "CREATED"}
+        assert change.removed == [worker.children["b"].id]
+        assert drive.states() == {"wd": "CREATED", "a": "SUCCESS"}
         assert worker.child("b", State.SUCCESS).is_empty
         again = Worker(drive)
-        again.runs("a")
         again.runs("b")
         again.ends()
         assert drive.states() == {"wd": "SUCCESS", "a": "SUCCESS", "b": "SUCCESS"}
+
+    def test_given_a_lost_worker_whose_start_was_never_told_then_the_same_children_stay(self) -> None:
+        drive = Drive(a_flow(a_directory("a", "b"))).start()
+        worker = Worker(drive, tells_start=False)
+        worker.runs("a")
+        worker.child("b", State.CREATED, State.RUNNING)
+
+        drive.apply(WorkerLost(now=drive.now, run_id=worker.job.run_id, fence=1))
+
+        assert drive.states() == {"wd": "CREATED", "a": "SUCCESS"}
+
+    def test_given_children_out_of_order_when_the_worker_is_lost_then_those_behind_a_gap_go(self) -> None:
+        directory = WorkingDirectory(
+            id="wd", type="wd", tasks=[Job(id="off", disabled=True), *jobs("a", "b", "c", "d")]
+        )
+        drive, worker = start(directory)
+        worker.child("a", State.CREATED, State.SKIPPED)
+        worker.runs("b", State.WARNING)
+        worker.runs("d")
+
+        drive.apply(WorkerLost(now=drive.now, run_id=worker.job.run_id, fence=1))
+
+        assert drive.states() == {"wd": "CREATED", "a": "SKIPPED", "b": "WARNING"}
+
+    def test_given_kept_children_when_a_worker_runs_one_again_then_it_goes_on_with_its_row(self) -> None:
+        drive, worker = start(a_directory("a", "b"))
+        worker.runs("a", v=1)
+        drive.apply(WorkerLost(now=drive.now, run_id=worker.job.run_id, fence=1))
+        again = Worker(drive)
+
+        again.child("a", State.CREATED, State.RUNNING, State.RETRYING, State.RUNNING)
+        assert drive.states()["a"] == "SUCCESS"
+        again.children = dict(worker.children)
+        again.child("a", State.RESTARTED, State.RUNNING)
+        assert drive.live.outputs == {}
+        again.child("a", State.SUCCESS, outputs={"v": 2})
+
+        assert [change.state.value for change in drive.run("a").history] == [
+            "CREATED",
+            "RUNNING",
+            "SUCCESS",
+            "RESTARTED",
+            "RUNNING",
+            "SUCCESS",
+        ]
+        assert drive.live.outputs == {"a": {"v": 2}}
 
     def test_given_a_child_that_waits_for_its_retry_then_the_execution_rests(self) -> None:
         drive, worker = start(a_directory("a"))

@@ -1,0 +1,278 @@
+"""Restart: an execution that ended badly goes on at what failed or was killed, and what ended well stays.
+
+Scopes that had ended are opened again from the outside in. In each, what ended badly begins again under its own id,
+`errors` and `finally` are forgotten so that they run again if need be, and each lane goes on where it stopped. An
+execution that ended in WARNING goes on at the failures that something around them absorbed: its lanes are walked once
+more, and pass over what is done.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from msgspec.structs import replace
+
+from tercel.errors import UserError
+from tercel.machine.flowable import Decision
+from tercel.machine.index import ERRORS, FINALLY, FlowIndex, Place
+from tercel.machine.live import BAD, Scope, absorbed_failures, flowable_scope, top_scope
+from tercel.machine.messages import RestartRequested
+from tercel.machine.moves import Moves
+from tercel.machine.step import grown
+from tercel.model.execution import Execution, TaskRun
+from tercel.model.flow import Flow
+from tercel.model.state import TERMINAL, State, StateChange
+from tercel.model.task import LogLevel, Task
+
+_NO_RUNS: Sequence[TaskRun] = ()
+
+
+class Restarts(Moves):
+    """A step that knows how what has ended goes on."""
+
+    __slots__ = ("_inside",)
+
+    _inside: Mapping[str | None, Sequence[TaskRun]]
+
+    def restart_requested(self, event: RestartRequested) -> None:
+        """Go on with an execution that ended badly."""
+        live = self._live
+        execution = live.execution
+        if execution.attempt_number != event.attempt or not can_restart(execution, live.runs.values()):
+            return
+        live.execution = replace(
+            execution,
+            revision=event.revision,
+            outputs={},
+            message="",
+            attempt_number=execution.attempt_number + 1,
+            from_scratch=event.from_scratch,
+        )
+        self._move_execution(State.RESTARTED)
+        self._move_execution(State.RUNNING)
+        self._log(LogLevel.INFO, f"Restarted: attempt {event.attempt + 1}, with revision {event.revision} of the flow.")
+        live.directory_runs.clear()
+        live.absorbed = absorbed_failures(live.execution, live.runs)
+        self._inside = _by_parent(live.runs.values())
+        top = live.scopes[None] = top_scope(self._flow)
+        self._reopen(top)
+        self._climb(top)
+
+    # One scope
+
+    def _reopen(self, scope: Scope) -> None:
+        """Prepare a scope that had ended, and begin again what ended badly in it."""
+        lanes: dict[int, dict[int, TaskRun]] = {}
+        for run in self._inside.get(scope.run_id, _NO_RUNS):
+            place = self._flow.places.get(run.task_id)
+            if place is None or place.parent is not scope.place or place.branch != scope.lanes.branch:
+                self._drop_with_inside(run)
+            else:
+                lanes.setdefault(scope.lane_of(place, run), {})[place.position] = run
+        again: list[TaskRun] = []
+        opened: set[int] = set()
+        for lane in sorted(lanes, reverse=True):  # what is put in last is started first
+            if self._reopen_lane(scope, lane, lanes[lane], again):
+                opened.add(lane)
+        scope.leave_open(opened)
+        # All at once, before the first of them may fail: as siblings they do not wait for each other.
+        renewed = [self._renew(scope, run) for run in reversed(again)]
+        for run in renewed:
+            self._run_again(scope, self._flow.places[run.task_id], run)
+
+    def _reopen_lane(self, scope: Scope, lane: int, runs: dict[int, TaskRun], again: list[TaskRun]) -> bool:
+        """Find where a lane goes on; False where it is opened, or walked again, when its turn comes.
+
+        Args:
+            scope: the scope of the lane.
+            lane: its number.
+            runs: its task runs by position; those that cannot stay are dropped.
+            again: gets the task run that the lane goes on at.
+        """
+        first = scope.first_of(lane)
+        positions = range(first, first + 1 if scope.lanes.side_by_side else len(scope.main))
+        left = next((at for at in positions if at not in runs or runs[at].state in BAD), None)
+        for position, run in list(runs.items()):
+            if run.state in BAD and position != left:
+                self._drop_with_inside(run)  # another revision of the flow has something before it
+                del runs[position]
+        done = [run for run in runs.values() if run.state not in BAD]
+        scope.warned += sum(run.state is State.WARNING for run in done)
+        if left is not None and left in runs:
+            scope.active += 1
+            again.append(runs[left])
+        elif not done or any(run.id in self._live.absorbed for run in done):
+            return False
+        elif left is not None:
+            scope.active += 1
+            scope.ready.append((scope.main[left].branch, lane, left))
+        return True
+
+    def _meet(self, scope: Scope, place: Place, run: TaskRun) -> None:
+        """A lane comes to a task that has run already: pass over it, or go on with what it absorbed."""
+        live = self._live
+        if live.execution.attempt_number == 1 or run.state not in TERMINAL:
+            super()._meet(scope, place, run)
+        if run.id not in live.absorbed:
+            scope.go_on_after(place, run, is_last=place.position + 1 >= len(scope.main))
+            return
+        scope.warned -= run.state is State.WARNING
+        self._inside = _by_parent(live.runs.values())
+        self._run_again(scope, place, self._renew(scope, run))
+
+    # One task run
+
+    def _renew(self, scope: Scope, run: TaskRun) -> TaskRun:
+        """A row that ended begins again; what ran after its end is forgotten."""
+        place = self._flow.places[run.task_id]
+        if place.is_directory:
+            self._forget_branches(run)
+        self._live.absorbed.discard(run.id)
+        scope.open[run.id] = None
+        return self._restarted(run, keeps_outputs=place.flowable is not None)
+
+    def _restarted(self, run: TaskRun, *, keeps_outputs: bool = False) -> TaskRun:
+        change = StateChange(State.RESTARTED, max(self._now, run.history[-1].date))
+        return self._keep(
+            replace(
+                run,
+                history=grown(run.history, change),
+                outputs=run.outputs if keeps_outputs else {},
+                lost=0,
+                due=None,
+                worker=None,
+                message="",
+            )
+        )
+
+    def _forget_branches(self, run: TaskRun) -> None:
+        """Drop `errors` and `finally` of a WorkingDirectory, and take note of its children."""
+        children = self._live.directory_runs[run.id] = dict[str, None]()
+        for inside in self._inside.get(run.id, _NO_RUNS):
+            place = self._flow.places.get(inside.task_id)
+            if place is None or not place.is_run_by_worker:
+                self._drop_with_inside(inside)
+            else:
+                children[inside.id] = None
+
+    def _run_again(self, scope: Scope, place: Place, run: TaskRun) -> None:
+        """Begin again with a row that was renewed."""
+        if place.flowable is not None and any(change.state is State.RUNNING for change in run.history):
+            self._enter_again(scope, place, run)
+            return
+        if not self._may_run(scope, place, run):
+            return
+        if place.flowable is not None:
+            self._enter(scope, place, run)
+            return
+        if place.is_directory and self._live.execution.from_scratch:
+            self._forget_children(run)
+        elif place.is_directory:
+            child = self._keep_children(place, run, also=BAD)
+            if child is not None:
+                self._restarted(child)
+        self._dispatch(place, run)
+
+    def _enter_again(self, around: Scope, place: Place, run: TaskRun) -> None:
+        """Open a flowable again; what it had decided stands."""
+        try:
+            limit = self._timeout(place, run)
+        except UserError as error:
+            self._log(LogLevel.ERROR, str(error), run)
+            self._end_run(around, place, run, State.FAILED, str(error))
+            return
+        run = self._keep(
+            replace(
+                run,
+                history=grown(run.history, StateChange(State.RUNNING, run.history[-1].date)),
+                fence=run.fence + 1,
+                due=None if limit is None else self._now + limit,
+            )
+        )
+        decision = Decision(outputs=run.outputs, plan=run.plan)
+        scope = self._live.scopes[run.id] = flowable_scope(self._flow, around, place, run, decision)
+        self._reopen(scope)
+        self._pump(scope)
+
+    def _drop_with_inside(self, run: TaskRun) -> None:
+        for child in self._inside.get(run.id, _NO_RUNS):
+            self._drop_with_inside(child)
+        self._live.absorbed.discard(run.id)
+        self._live.directory_runs.pop(run.id, None)
+        self._drop(run.id)
+
+
+def can_restart(execution: Execution, runs: Iterable[TaskRun]) -> bool:
+    """True for an execution that ended badly, or in spite of a task run that did."""
+    if execution.state is State.WARNING:
+        return any(run.state in BAD for run in runs)
+    return execution.state in BAD
+
+
+def misfits(old: FlowIndex, new: FlowIndex, runs: Iterable[TaskRun], *, from_scratch: bool = False) -> list[str]:
+    """Say why an execution cannot go on with another revision of its flow.
+
+    Properties may change, and tasks that never ran may come and go. A task that has run has to stay where it is: what
+    it did stands, and its task run has its place in the row of its siblings.
+
+    Args:
+        old: the revision that it ran.
+        new: the other one.
+        runs: its task runs.
+        from_scratch: children of WorkingDirectories run again, so that they may change in every way.
+
+    Returns:
+        Parts of a sentence, one for each task that does not fit.
+    """
+    found: dict[str, str] = {}
+    disabled = {task.id for task in _all_tasks(new.flow) if task.disabled}
+    for run in runs:
+        was = old.places.get(run.task_id)
+        if was is None or run.task_id in found or (from_scratch and was.is_run_by_worker):
+            continue
+        now = new.places.get(run.task_id)
+        is_gone = was.parent is not None and was.parent.task.id not in new.places  # then that is what has to be told
+        if now is not None:
+            problem = _moved(was, now)
+        elif is_gone or _runs_after(was) or (run.task_id in disabled and run.state in BAD):
+            problem = ""
+        else:
+            problem = "is disabled" if run.task_id in disabled else "is gone"
+        if problem:
+            found[run.task_id] = f"the task {run.task_id!r} {problem}"
+    return list(found.values())
+
+
+def _moved(was: Place, now: Place) -> str:
+    around = None if now.parent is None else now.parent.task.id
+    if around != (None if was.parent is None else was.parent.task.id):
+        return "stands at the top of the flow" if around is None else f"stands inside {around!r}"
+    if was.branch != now.branch:
+        return f"stands in `{now.branch}`, not in `{was.branch}`"
+    is_plain = was.is_leaf and now.is_leaf and not was.is_directory and not now.is_directory
+    if not is_plain and type(was.task) is not type(now.task):
+        return f"is a {type(now.task).__name__}, not a {type(was.task).__name__}"
+    return ""
+
+
+def _runs_after(place: Place) -> bool:
+    """True in `errors` and `finally`, which a restart forgets."""
+    at: Place | None = place
+    while at is not None:
+        if at.branch in (ERRORS, FINALLY):
+            return True
+        at = at.parent
+    return False
+
+
+def _all_tasks(flow: Flow) -> Iterator[Task]:
+    pending: list[Task] = [*flow.tasks, *flow.errors, *flow.finally_]
+    while pending:
+        task = pending.pop()
+        pending.extend(task.children())
+        yield task
+
+
+def _by_parent(runs: Iterable[TaskRun]) -> Mapping[str | None, Sequence[TaskRun]]:
+    inside: dict[str | None, list[TaskRun]] = {}
+    for run in runs:
+        inside.setdefault(run.parent_id, []).append(run)
+    return inside

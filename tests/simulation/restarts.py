@@ -1,0 +1,136 @@
+"""What a restart and a lost worker have to leave, reckoned from spec and rows: written apart from the machine."""
+
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from typing import NamedTuple
+
+from tercel.model.execution import TaskRun
+from tercel.model.state import State
+from tests.simulation.flows import Lane, Spec, enabled, lanes_of
+
+BAD = (State.FAILED, State.KILLED)
+DONE = (State.SUCCESS, State.WARNING, State.SKIPPED)
+
+LIMITS = {None: None, "PT1M": timedelta(minutes=1), "PT5M": timedelta(minutes=5)}
+
+Rows = Mapping[str, TaskRun]
+
+
+class Plan(NamedTuple):
+    """What has to happen to rows.
+
+    Attributes:
+        again: ids of those that are restarted now.
+        dropped: ids of those that are deleted.
+        later: ids of those that are restarted when the lane that they stand in comes to them.
+    """
+
+    again: set[str]
+    dropped: set[str]
+    later: set[str]
+
+
+class Reckoner:
+    """Reckons for one flow."""
+
+    def __init__(self, spec: Spec) -> None:
+        self._spec = spec
+        self._specs = {one["id"]: one for one in _all(spec)}
+
+    def restart(self, rows: Rows, ended: State, *, from_scratch: bool) -> Plan:
+        """What the restart of an execution that ended as *ended* has to do."""
+        walk = _Walk(rows, is_warning=ended is State.WARNING, from_scratch=from_scratch)
+        walk.scope(self._spec, None, [[(task, None, None) for task in enabled(self._spec["tasks"])]])
+        return walk.plan
+
+    def turn(self, run: TaskRun, rows: Rows, *, from_scratch: bool) -> Plan:
+        """What has to be done when the turn of a task run comes that had been put off."""
+        walk = _Walk(rows, is_warning=True, from_scratch=from_scratch)
+        walk.again(self._specs[run.task_id], run)
+        return walk.plan
+
+    def limit(self, run: TaskRun) -> timedelta | None:
+        """How long a flowable may take."""
+        spec = self._specs[run.task_id]
+        return None if spec["kind"] in ("job", "directory") else LIMITS[spec.get("timeout")]
+
+    def loss(self, run: TaskRun, rows: Rows) -> set[str]:
+        """The children that go when the worker of a running task run is lost."""
+        spec = self._specs[run.task_id]
+        if spec["kind"] != "directory":
+            return set()
+        children = {row.task_id: row for row in rows.values() if row.parent_id == run.id}
+        for task in enabled(spec["tasks"]):
+            row = children.get(task["id"])
+            if row is None:
+                break
+            if row.state in DONE:
+                del children[row.task_id]
+                continue
+            if row.state is State.RESTARTED:
+                del children[row.task_id]
+            break
+        return {row.id for row in children.values()}
+
+
+class _Walk:
+    def __init__(self, rows: Rows, *, is_warning: bool, from_scratch: bool) -> None:
+        self.plan = Plan(set(), set(), set())
+        self._is_warning = is_warning
+        self._from_scratch = from_scratch
+        self._inside = {(run.parent_id, run.task_id, run.iteration): run for run in rows.values()}
+        self._below: dict[str | None, list[TaskRun]] = {}
+        for run in rows.values():
+            self._below.setdefault(run.parent_id, []).append(run)
+
+    def scope(self, spec: Spec, run_id: str | None, lanes: list[Lane]) -> None:
+        self._branches(spec, run_id)
+        for lane in lanes:
+            places = ((task, self._inside.get((run_id, task["id"], iteration))) for task, _, iteration in lane)
+            found = [(task, run) for task, run in places if run is not None]
+            bad = [(task, run) for task, run in found if run.state in BAD]
+            for task, run in bad:
+                self.again(task, run)
+            if self._is_warning and not bad:
+                self.plan.later.update(run.id for _, run in found if self._has_bad_below(run))
+
+    def again(self, spec: Spec, run: TaskRun) -> None:
+        self.plan.again.add(run.id)
+        if spec["kind"] == "directory":
+            self._branches(spec, run.id)
+            self._children(spec, run)
+        elif spec["kind"] != "job" and State.RUNNING in [change.state for change in run.history]:
+            self.scope(spec, run.id, lanes_of(spec) or [])
+
+    def _children(self, spec: Spec, run: TaskRun) -> None:
+        goes_on = not self._from_scratch
+        for task in enabled(spec["tasks"]):
+            row = self._inside.get((run.id, task["id"], None))
+            if row is not None and goes_on and row.state in DONE:
+                continue
+            if row is not None:
+                (self.plan.again if goes_on else self.plan.dropped).add(row.id)
+            goes_on = False
+
+    def _branches(self, spec: Spec, run_id: str | None) -> None:
+        for name in ("errors", "finally"):
+            for task in enabled(spec.get(name, [])):
+                run = self._inside.get((run_id, task["id"], None))
+                if run is not None:
+                    self.plan.dropped.update(one.id for one in self._tree(run))
+
+    def _tree(self, run: TaskRun) -> Iterator[TaskRun]:
+        yield run
+        for child in self._below.get(run.id, ()):
+            yield from self._tree(child)
+
+    def _has_bad_below(self, run: TaskRun) -> bool:
+        return any(one.state in BAD for one in self._tree(run) if one is not run)
+
+
+def _all(spec: Spec) -> Iterator[Spec]:
+    for value in spec.values():
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            for task in value:
+                yield task
+                yield from _all(task)
