@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import gc
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from tercel.layers.namespaces import enter_user_namespace
+
+if os.environ.get("TERCEL_LAYERS") == "userns" and os.geteuid() != 0:
+    enter_user_namespace()  # as long as this process has one thread
 
 settings.register_profile("tercel", derandomize=True, deadline=None, database=None, max_examples=60)
 settings.load_profile("tercel")

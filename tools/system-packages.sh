@@ -16,6 +16,7 @@ want lua lua5.4
 want node nodejs
 want npm npm
 want setfattr attr
+want mkfs.xfs xfsprogs
 [ -z "$missing" ] && exit 0
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null 2>&1; then
     echo "not installed, tests that need them are skipped:$missing"

@@ -4,39 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from tercel.layers import LayerStore
-from tercel.layers.trees import Changes, FolderStack, LayerError, compare, scan, take_baseline
+from tercel.layers.trees import FolderStack, LayerError, scan
 from tercel.model.globs import Globs
-
-NOBODY = 65534
-
-
-def packed_by_nobody(root: Path, pool: Path) -> str:
-    """Pack a folder in a child process that is not root; give what it found."""
-    import hashlib  # noqa: F401 - before the change of user, who may not read the modules
-
-    import xxhash  # noqa: F401 - same
-    import zstandard  # noqa: F401 - same
-
-    import tercel.layers.packs  # noqa: F401 - same
-
-    read_fd, write_fd = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            os.setgid(NOBODY)
-            os.setuid(NOBODY)
-            store = LayerStore(pool)
-            with store.pack(store.look(root, Globs(["**"]))) as packed:
-                os.write(write_fd, f"{packed.facts.files} {sorted(packed.unreadable)}".encode())
-        except BaseException as error:
-            os.write(write_fd, repr(error).encode())
-        finally:
-            os._exit(0)
-    os.close(write_fd)
-    os.waitpid(child, 0)
-    with os.fdopen(read_fd) as pipe:
-        return pipe.read()
+from tests.layers import as_nobody
+from tests.trees import an_odd_tree
 
 
 class TestScan:
@@ -49,48 +20,45 @@ class TestScan:
 
         tree = scan(str(tmp_path), Globs(["a/b/**"]))
 
-        assert (list(tree.entries), list(tree.folders), tree.unreadable) == (["a/b/x"], ["a/b", "a"], [])
-        assert tree.bytes == 1
+        assert (list(tree.entries), tree.unreadable) == (["a/b/x"], [])
+        assert tree.entries["a/b/x"].st_size == 1
+
+    def test_given_excludes_then_what_they_take_is_left_out(self, tmp_path: Path) -> None:
+        an_odd_tree(tmp_path / "a")
+        globs = Globs(["bin/**", "lib/**", "*"], exclude=["lib/**", "**/setuid"])
+
+        tree = scan(str(tmp_path / "a"), globs)
+
+        assert sorted(tree.entries) == [
+            "bin/link", "bin/run", "dangling", "empty.txt", "outside", "secret", "to-folder",
+        ]  # fmt: skip
+
+    def test_given_pipes_then_they_are_passed_over(self, tmp_path: Path) -> None:
+        os.mkfifo(tmp_path / "pipe")
+
+        assert scan(str(tmp_path), Globs(["**"])).entries == {}
 
     @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
-    def test_given_what_cannot_be_read_when_packed_then_the_rest_is_there_and_it_is_told(self) -> None:
+    def test_given_folders_that_cannot_be_read_then_the_rest_is_there_and_it_is_told(self) -> None:
         # Not in tmp_path, whose parents are closed to others.
         with tempfile.TemporaryDirectory() as folder:
-            root, pool = Path(folder, "w"), Path(folder, "pool")
-            (root / "closed").mkdir(parents=True)
-            pool.mkdir()
-            for name in ("good", "bad", "closed/in"):
-                (root / name).write_text("1")
-            for path in (root / "bad", root / "closed"):
-                path.chmod(0)
+            Path(folder, "closed").mkdir()
+            for name in ("good", "closed/in"):
+                Path(folder, name).write_text("1")
+            Path(folder, "closed").chmod(0)
             os.chmod(folder, 0o755)
-            os.chown(pool, NOBODY, NOBODY)
 
-            assert packed_by_nobody(root, pool) == "1 ['bad', 'closed']"
+            def act() -> object:
+                tree = scan(folder, Globs(["**"]))
+                return list(tree.entries), tree.unreadable
 
+            assert as_nobody(act) == "(['good'], ['closed'])"
 
-class TestCompare:
-    def test_given_no_restore_when_compared_then_content_counts_all_the_same(self, tmp_path: Path) -> None:
-        (tmp_path / "same").write_text("1")
-        (tmp_path / "other").write_text("1")
-        globs = Globs(["*"])
-        baseline = take_baseline(scan(str(tmp_path), globs))
+    def test_given_a_link_in_the_place_of_the_folder_then_it_is_refused(self, tmp_path: Path) -> None:
+        (tmp_path / "work").symlink_to("/etc")
 
-        for name, content in (("same", "1"), ("other", "2")):
-            (tmp_path / name).write_text(content)
-            os.utime(tmp_path / name, ns=(1, 1))
-
-        assert compare(baseline, scan(str(tmp_path), globs)) == Changes(changed=("other",))
-
-    def test_given_a_file_that_became_a_link_then_it_has_changed(self, tmp_path: Path) -> None:
-        (tmp_path / "x").write_text("")
-        globs = Globs(["*"])
-        baseline = take_baseline(scan(str(tmp_path), globs))
-
-        (tmp_path / "x").unlink()
-        (tmp_path / "x").symlink_to("y")
-
-        assert compare(baseline, scan(str(tmp_path), globs)).changed == ("x",)
+        with pytest.raises(LayerError, match="work is no folder any more"):
+            scan(str(tmp_path / "work"), Globs(["**"]))
 
 
 class TestFolderStack:
