@@ -97,7 +97,7 @@ class Home:
 
     @property
     def settings(self) -> Settings:
-        return read_settings({}, home=self.root, slots=16)
+        return read_settings({"TERCEL_LAYERS": os.environ.get("TERCEL_LAYERS", "")}, home=self.root, slots=16)
 
     @property
     def engine(self) -> Engine:
@@ -239,8 +239,9 @@ class Home:
         StoredNamespaceFiles(self.engine.storage, namespace).put(path, content.encode())
 
     def leftovers(self) -> list[Path]:
-        """Working directories that were not removed."""
-        return [path for path in self.tmp.glob("*") if path.is_dir()] if self.tmp.exists() else []
+        """Working directories that were not removed, and layers in use."""
+        plain = [path for path in self.tmp.glob("*") if path.is_dir() and path.name != "at"]
+        return [*plain, *self.tmp.glob("at/*"), *self.root.glob("layers/*/work/*")]
 
     def make_leftover(self, *, pid_alive: bool) -> Path:
         """A working directory of another process, which is dead or alive."""
@@ -263,10 +264,13 @@ class Home:
         return Caches(self.engine.storage)
 
     def cache_entries(self) -> list[Listed]:
+        """The entries of internal storage, once all that was saved is there."""
+        self.engine.settle()
         return self.caches.search()
 
     def cache_files(self) -> dict[str, tuple[int, int]]:
-        """Every stored file of the cache with its inode and time of change."""
+        """Every stored file of the cache with its inode and time of change, once all that was saved is there."""
+        self.engine.settle()
         return {
             str(path): (path.stat().st_ino, path.stat().st_mtime_ns)
             for path in sorted((self.root / "storage").rglob("cache/**/*"))
@@ -277,7 +281,7 @@ class Home:
         """What the log says became of the cache: restored, miss, expired or damaged; then saved or unchanged."""
         found = []
         for entry in ran.logs:
-            if entry.level in {"INFO", "WARN"} and entry.message.startswith("Cache "):
+            if entry.level in {"INFO", "WARN"} and entry.message.startswith("Cache ") and entry.message[6:12] != "stored":
                 [word] = [word for words, word in _CACHE_WORDS.items() if words in entry.message][:1]
                 found.append(word)
         return found
@@ -326,12 +330,13 @@ class Home:
         [pointer] = (self.root / "storage").rglob("current.json")
         [path] = (self.root / "storage").rglob("*.tar.zst")
         entry = msgspec.json.decode(pointer.read_bytes())
-        entry["pack"]["sha256"] = hashlib.sha256(content).hexdigest()
-        entry["pack"]["packedBytes"] = len(content)
-        entry["pack"]["files"] = len(members)
-        entry["pack"]["bytes"] = sum(map(len, members.values()))
-        path.unlink()
-        path.with_name(f"{entry['pack']['sha256']}.tar.zst").write_bytes(content)
+        [pack] = entry["layers"]
+        pack["sha256"] = hashlib.sha256(content).hexdigest()
+        pack["packedBytes"] = len(content)
+        pack["files"] = len(members)
+        pack["bytes"] = sum(map(len, members.values()))
+        path.chmod(0o644)
+        path.write_bytes(content)
         pointer.write_bytes(msgspec.json.encode(entry))
         self._forget_local_copies()
 

@@ -21,7 +21,8 @@ from tercel.storage.namespace_files import StoredNamespaceFiles
 from tercel.worker.control import JobControl
 from tercel.worker.directories import Directories
 from tercel.worker.job_runner import JobRunner
-from tercel.worker.services import WorkerServices
+from tercel.worker.layer_services import LayerServices
+from tercel.worker.services import WorkerServices, utc_now
 
 
 class KeptRecords:
@@ -139,11 +140,19 @@ def a_job(task: Task, **properties: Any) -> WorkerJob:
     return WorkerJob(**(values | properties))
 
 
+def backend() -> Any:
+    """The backend of layers that this run of the tests is about; "" for the best one."""
+    return os.environ.get("TERCEL_LAYERS", "")
+
+
 class Bench:
     """A job runner with all it needs below *folder*."""
 
     def __init__(self, folder: Path, clock: Callable[[], datetime] | None = None, **services: Any) -> None:
         self.storage = LocalStorage(folder / "storage")
+        self.layers = LayerServices(
+            LayerStore(folder / "layers", folder / "tmp" / "at", backend()), self.storage, clock or utc_now
+        )
         self.base = folder / "tmp"
         self.directories = Directories(self.base)
         self.records = KeptRecords()
@@ -152,7 +161,7 @@ class Bench:
             storage=self.storage,
             logs=self.records,
             directories=self.directories,
-            layers=lambda: LayerStore(folder / "layers"),
+            layers=lambda: self.layers,
             clock=clock,
             worker_id="worker-1",
             **({"secrets": Secrets({})} | services),
@@ -185,4 +194,5 @@ class Bench:
 
     def left(self) -> list[str]:
         """What is in the folder of working directories."""
-        return [] if not self.base.exists() else [path.name for path in self.base.iterdir() if path.suffix != ".owner"]
+        plain = [path.name for path in self.base.glob("*") if path.suffix != ".owner" and path.name != "at"]
+        return [*plain, *(path.name for path in self.base.glob("at/[!.]*"))]

@@ -4,7 +4,7 @@ import re
 import shutil
 import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import BinaryIO, Literal
 
@@ -197,6 +197,9 @@ class DirectoryContext:
         finally:
             with self._lock:
                 self._callbacks.remove(stop)
+
+    def contained(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def setting(self, name: str, default: object = None) -> object:
         return self.settings.get(name, default)

@@ -181,6 +181,10 @@ class RunContext(Protocol):
         """While the block runs, a kill or timeout calls *stop*, at once and from another thread."""
         ...
 
+    def contained(self) -> AbstractContextManager[None]:
+        """While the block runs, processes that this thread starts see of tercel's files only those of this task."""
+        ...
+
     def setting(self, name: str, default: object = None) -> object:
         """A setting of the worker, such as `script.warning-on-std-err`."""
         ...

@@ -9,12 +9,13 @@ import os
 import time
 from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping, Sequence
 from contextlib import suppress
-from threading import Lock, Thread
+from datetime import datetime
+from threading import Lock, Thread, active_count
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tercel.dispatch.memory import MemoryDispatcher
-from tercel.errors import StorageError
+from tercel.errors import StorageError, TercelError
 from tercel.executor import Executor, Watcher
 from tercel.expression import render
 from tercel.machine.messages import KillRequested
@@ -33,6 +34,7 @@ from tercel.storage.namespace_files import NamespaceFiles
 from tercel.store import run
 from tercel.store.embedded import SqliteStore
 from tercel.store.home import HomeLock, is_dead
+from tercel.worker.containment import Containment
 from tercel.worker.control import JobControl
 from tercel.worker.directories import Directories
 from tercel.worker.functions import ExpressionServices
@@ -42,7 +44,7 @@ from tercel.worker.services import WorkerServices, utc_now
 from tercel.worker.worker import Worker
 
 if TYPE_CHECKING:
-    from tercel.layers import LayerStore
+    from tercel.worker.layer_services import LayerServices
 
 T = TypeVar("T")
 
@@ -74,6 +76,16 @@ class Home:
         """Executions that dead processes left open, oldest first, each with the name of its process."""
         left = self.open_elsewhere()
         return {execution_id: owner for execution_id, owner in left.items() if is_dead(self.settings.home, owner)}
+
+    def flow_of(self, execution: Execution) -> Flow:
+        """The flow in the revision that an execution ran.
+
+        Raises:
+            NotFoundError: it is gone.
+            InvalidFlowError: it cannot be read any more.
+        """
+        saved = run(self._store.flows.get(execution.namespace, execution.flow_id, execution.revision))
+        return _read_flow(saved.source)
 
     def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run one of the verbs, blocking this thread, and give what it gives."""
@@ -116,7 +128,7 @@ class Engine(Home):
         environment = os.environ if environment is None else environment
         self._lock = lock
         self._guard = Lock()
-        self._layers: LayerStore | None = None
+        self._layers: LayerServices | None = None
         self.storage.durable = settings.synchronous == "FULL"
         services = WorkerServices(
             storage=self.storage,
@@ -130,6 +142,7 @@ class Engine(Home):
             catalog=catalog(),
             layers=self._open_layers,
             masker=masker,
+            containment=_containment(settings),
         )
         self._services = services
         self.problems = services.secrets.problems
@@ -188,20 +201,27 @@ class Engine(Home):
     def clean_up(self) -> None:
         """Remove what dead processes left of themselves, and their working directories."""
         self._lock.sweep()
-        if self.settings.temporary_directory.exists():
+        if self.settings.temporary_directory.exists() or (self.settings.home / "layers").exists():
             Thread(target=self._sweep, name="tercel-janitor", daemon=True).start()
 
-    def _open_layers(self) -> "LayerStore":
-        from tercel.layers import LayerStore  # noqa: PLC0415  # only flows with a cache need it
-
+    def _open_layers(self) -> "LayerServices":
         with self._guard:
             if self._layers is None:
-                self._layers = LayerStore(self.settings.home / "layers", self.settings.cache_limit_bytes)
+                self._layers = open_layers(self.settings, self.storage, clock=self._services.clock)
+                self._layers.keeper.entrust_leftovers()
         return self._layers
 
     def _sweep(self) -> None:
         with suppress(OSError):
             self._services.directories.sweep()
+        if (self.settings.home / "layers").exists():
+            with suppress(OSError, TercelError):
+                self._open_layers().clean_when_due()
+
+    def settle(self) -> None:
+        """Wait until what caches have saved is in internal storage."""
+        if self._layers is not None:
+            self._layers.keeper.wait()
 
     def watch(
         self,
@@ -254,6 +274,8 @@ class Engine(Home):
         """
         self._worker.close(patience_s=self.settings.kill_grace_s + 5)
         self._executor.close()
+        if self._layers is not None:
+            self._layers.close()
         self._store.close()
         self._services.directories.close()
         self._lock.close()
@@ -294,6 +316,26 @@ class _Functions(Mapping[str, Callable[..., object]]):
         return len(self._all())
 
 
+def open_layers(
+    settings: Settings, storage: LocalStorage, *, clock: Callable[[], datetime] = utc_now
+) -> "LayerServices":
+    """The layers of a home."""
+    from tercel.layers import LayerStore  # noqa: PLC0415  # only tasks with files need it
+    from tercel.worker.layer_services import LayerServices  # noqa: PLC0415  # same
+
+    return LayerServices(
+        LayerStore(settings.home / "layers", settings.temporary_directory / "at", settings.layers_backend),
+        storage,
+        clock,
+        keeps_snapshots=settings.snapshot_limit_bytes > 0,
+        snapshot_age_s=settings.snapshot_days * 86400.0,
+        snapshot_limit_bytes=settings.snapshot_limit_bytes,
+        cache_limit_bytes=settings.cache_limit_bytes,
+        durable=settings.synchronous == "FULL",
+        stores_snapshots=settings.stores_snapshots,
+    )
+
+
 def open_home(
     settings: Settings,
     *,
@@ -324,6 +366,7 @@ def open_home(
         raise StorageError(
             f"The home {settings.home} cannot be made: {error.strerror}.", "Give another one: --home DIR."
         ) from error
+    _enter_user_namespace(settings)
     process_id = _process_id()
     lock = HomeLock(settings.home, process_id, what, patience_s=settings.home_patience_s, on_wait=on_wait)
     try:
@@ -358,6 +401,39 @@ def read_home(settings: Settings) -> Home:
     """
     database = settings.home / _DATABASE
     return Home(settings, SqliteStore(database, owner="", read_only=True, seals=_vault(settings, Masker())))
+
+
+def _enter_user_namespace(settings: Settings) -> None:
+    """Let this process mount what it needs, where nobody but root may, and nothing is lost by it.
+
+    In a user namespace programs that change the user do nothing, so where there is sudo it has to be asked for.
+    """
+    is_wanted = settings.layers_backend == "userns"
+    if os.geteuid() == 0 or (settings.layers_backend and not is_wanted):
+        return
+    from shutil import which  # noqa: PLC0415  # loads four compression libraries, not for root
+
+    if not is_wanted and (which("sudo") or which("doas")):
+        return
+    from tercel.layers.namespaces import enter_user_namespace, why_no_mounts  # noqa: PLC0415  # loads ctypes, not for root
+
+    if not why_no_mounts():
+        return  # entered before
+    if active_count() > 1:
+        return  # an engine inside of another program
+    try:
+        enter_user_namespace()
+    except OSError as error:
+        if is_wanted:
+            raise StorageError(
+                f"User namespaces, as TERCEL_LAYERS=userns asks for, are not possible here: {error.strerror}.",
+                "Leave TERCEL_LAYERS out: then the best way that works here is used.",
+            ) from error
+
+
+def _containment(settings: Settings) -> Containment:
+    shown = [settings.dependency_directory]
+    return Containment(settings.home, settings.temporary_directory, shown, is_wanted=settings.contains_scripts)
 
 
 def _calm_collector() -> None:

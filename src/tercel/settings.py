@@ -11,6 +11,7 @@ from typing import Literal
 import msgspec
 
 from tercel.errors import InvalidSettingError
+from tercel.model.size import parse_size
 
 _PREFIX = "TERCEL_"
 _SET_BY_TERCEL = ("TERCEL_ATTEMPT_ID", "TERCEL_GIT_")
@@ -32,6 +33,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_output_bytes: int = 10 * 1024 * 1024
     max_cache_bytes: int | None = None
     cache_limit_bytes: int = 10 * 1024 * 1024 * 1024
+    layers_backend: Literal["overlay", "userns", "reflink", "copy", ""] = ""
+    contains_scripts: bool = True
+    snapshot_limit_bytes: int = 5 * 1024 * 1024 * 1024
+    snapshot_days: int = 7
+    stores_snapshots: bool = False
     dependency_directory: Path
     live_executions: int = 1000
     home_patience_s: float = 10.0
@@ -100,18 +106,6 @@ def _seconds(text: str) -> float:
     if not 0 <= value <= 1e9:
         raise ValueError("a number of seconds")
     return value
-
-
-_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
-
-
-def _bytes(text: str) -> int:
-    number = text.strip().lower().removesuffix("b").removesuffix("i")
-    unit = number[-1:] if number[-1:].isalpha() else ""
-    digits = number.removesuffix(unit).strip()
-    if not digits.isdecimal() or unit not in _UNITS:
-        raise ValueError("a size such as 500M or 10G")
-    return int(digits) * _UNITS[unit]
 
 
 SETTINGS = (
@@ -190,7 +184,7 @@ SETTINGS = (
         meaning="Largest outputs of one task run; larger ones fail the task.",
         default="10M",
         unit="bytes; K, M, G are understood",
-        parse=_bytes,
+        parse=parse_size,
         task_name="outputs.max-bytes",
     ),
     Setting(
@@ -199,7 +193,7 @@ SETTINGS = (
         meaning="Largest cache of one working directory; larger ones are not saved. Tasks may set less by maxSize.",
         default="no limit",
         unit="bytes; K, M, G are understood",
-        parse=_bytes,
+        parse=parse_size,
         task_name="cache.max-bytes",
     ),
     Setting(
@@ -208,7 +202,47 @@ SETTINGS = (
         meaning="How much the local copies of working directory caches may take on disk.",
         default="10G",
         unit="bytes; K, M, G are understood",
-        parse=_bytes,
+        parse=parse_size,
+    ),
+    Setting(
+        field="layers_backend",
+        environment="TERCEL_LAYERS",
+        meaning=(
+            "How working directories are made of layers: overlay (mounted, as root), userns (mounted, in a user "
+            "namespace, in which sudo does not work), reflink (cloned files) or copy. Empty: the best that works."
+        ),
+        default="empty",
+        parse=_one_of("overlay", "userns", "reflink", "copy", ""),
+    ),
+    Setting(
+        field="contains_scripts",
+        environment="TERCEL_CONTAIN",
+        meaning="Scripts see neither the home nor the directories of other tasks, where the system can do that.",
+        default="true",
+        parse=_flag,
+    ),
+    Setting(
+        field="snapshot_limit_bytes",
+        environment="TERCEL_SNAPSHOT_SIZE",
+        meaning="How much is kept of what tasks changed in their directories, for restarts and to look at; 0: nothing.",
+        default="5G",
+        unit="bytes; K, M, G are understood",
+        parse=parse_size,
+    ),
+    Setting(
+        field="snapshot_days",
+        environment="TERCEL_SNAPSHOT_DAYS",
+        meaning="How long it is kept.",
+        default="7",
+        unit="days",
+        parse=_whole(0),
+    ),
+    Setting(
+        field="stores_snapshots",
+        environment="TERCEL_SNAPSHOTS_STORED",
+        meaning="It is kept in internal storage too, so that workers on other machines can go on with a directory.",
+        default="false",
+        parse=_flag,
     ),
     Setting(
         field="dependency_directory",

@@ -227,7 +227,8 @@ class TestInterrupts:
         assert "Killing the execution" in err
         assert "KILLED in" in out
         assert not is_alive(script)
-        assert not [path for path in (home_dir / "tmp").glob("*") if path.is_dir()]
+        assert [path.name for path in (home_dir / "tmp").glob("*") if path.is_dir()] == ["at"]
+        assert not list((home_dir / "tmp/at").iterdir())
 
     def test_given_a_second_ctrl_c_then_everything_ends_at_once(self, tmp_path: Path, home_dir: Path) -> None:
         process, script = self.started(tmp_path, home_dir, "trap '' TERM INT; while :; do sleep 1; done")
@@ -542,7 +543,7 @@ class TestCache:
         nothing = tercel("cache", "clear", "tests.cached.other", home=home_dir)
         unclear = tercel("cache", "clear", home=home_dir)
 
-        assert re.match(r"tests\.cached\.wd  1 files, 6 bytes, .* old\n", listed)
+        assert re.match(r"tests\.cached\.wd  1 file, 6 B in 1 layer, .* old, 0 hits, ", listed)
         assert shown[0]["patterns"] == ["*.txt"]
         assert cleared.stdout == "1 entry removed.\n"
         assert "Cache missed: nothing is saved yet." in again.stdout

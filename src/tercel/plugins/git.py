@@ -219,7 +219,7 @@ class Clone(RunnableTask, frozen=True, kw_only=True):
                     "Clone it before that file is made, or into another `directory`.",
                 )
             aside = context.engine_directory / f"staged-{len(kept)}"
-            path.rename(aside)
+            shutil.move(path, aside)
             kept[path] = aside
             context.logger.warn(f"The repository has {name!r} too; the file that was put there before is kept.")
         detached = self.commit is not None or self.tag is not None

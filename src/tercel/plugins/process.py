@@ -91,7 +91,9 @@ class Process(TaskRunner, frozen=True, kw_only=True):
             try:
                 context.stop_if_killed()
                 _add_python(environment, context)
-                child.start(command, environment)
+                _watchdog()  # sees all of the machine, and is no part of what is contained
+                with context.contained():
+                    child.start(command, environment)
                 context.logger.trace(f"Process {child.pid} runs {shlex.join(command.argv)}")
                 code = child.follow(on_output)
             finally:

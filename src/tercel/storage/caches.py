@@ -1,7 +1,7 @@
 """Cache entries of working directories: what identifies them, whether they are still good, where they lie.
 
-Knows the pointer `current.json` and the packed objects beside it; knows nothing of trees: a pack comes in as a file
-and a description, and goes out as a stream.
+Knows the pointer `current.json` and the packed layers beside it; knows nothing of files in layers: a pack comes in as a
+file and a description, and goes out as a stream.
 """
 
 import os
@@ -25,17 +25,16 @@ from tercel.storage import (
     parse_uri,
 )
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _POINTER, _USED, _OBJECTS, _SUFFIX = "current.json", "used.json", "objects", ".tar.zst"
 
 _NOT_FLOWS = frozenset({"_files", "_kv"})
 # Nothing else is ever listed or removed, whatever folders of users are called.
-_OURS = re.compile(r"(.*/cache(?:/[0-9a-f]{32}){0,2})/(current\.json|objects/[0-9a-f]{64}\.tar\.zst)", re.DOTALL)
+_OURS = re.compile(r"(.*/cache(?:/[0-9a-f]{32}){0,2})/(current\.json|objects/[0-9a-f]{32}\.tar\.zst)", re.DOTALL)
 
 Instant = Annotated[datetime, msgspec.Meta(tz=True)]
 T = TypeVar("T")
 
-Outcome = Literal["hit", "none", "expired", "platform", "damaged"]
 TtlFrom = Literal["SAVED", "LAST_USED"]
 
 
@@ -75,57 +74,72 @@ class CacheEntry(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """What `current.json` says.
 
     Attributes:
+        id: 32 hexadecimal digits, unlike those of any other entry.
         saved_at: in UTC.
+        root: path of the directory it was saved from; files in it may hold that path.
+        layers: what it is made of, the lowest first.
+        files: all but folders that are there when the layers lie one on the other.
+        bytes: their content.
         seconds: how long the run that made it took before it was saved, 0 when not known; what a hit may save.
-        pack: the object and what is in it.
     """
 
     format_version: int = FORMAT_VERSION
+    id: str
     key: CacheKey
     saved_at: Instant
     patterns: tuple[str, ...]
     exclude: tuple[str, ...] = ()
     platform: str
-    pack: PackedTree
+    root: str
+    layers: tuple[PackedTree, ...]
+    files: int = 0
+    bytes: int = 0
     execution_id: str = ""
     task_run_id: str = ""
     revision: int = 0
     seconds: float = 0.0
 
+    @property
+    def packed_bytes(self) -> int:
+        """Size of all its objects."""
+        return sum(layer.packed_bytes for layer in self.layers)
 
-class _Used(msgspec.Struct, rename="camel"):
-    sha256: str
+
+class Use(msgspec.Struct, rename="camel"):
+    """What `used.json` says.
+
+    Attributes:
+        id: of the entry; what is said of another one does not count.
+        at: its last use, in UTC.
+    """
+
+    id: str
     at: Instant
 
 
-class Found(msgspec.Struct, frozen=True):
-    """The answer to a look-up.
+class Stored(msgspec.Struct, frozen=True):
+    """A pointer as it was read.
 
     Attributes:
-        outcome: `hit`, or why there is none: nothing saved yet, expired, made on another platform, or a pointer that
-            cannot be read. What expired or was damaged is gone already.
-        entry: of a hit.
-        version: of the pointer that was read.
-        age: time since the date that the ttl counts from; also of an expired entry.
+        entry: None when it cannot be read.
+        version: of the pointer.
     """
 
-    outcome: Outcome
-    entry: CacheEntry | None = None
-    version: str = ""
-    age: timedelta | None = None
+    entry: CacheEntry | None
+    version: str
 
 
 class Listed(msgspec.Struct, frozen=True):
-    """An entry as `tercel cache list` shows it.
+    """An entry of internal storage, for people.
 
     Attributes:
         entry: None when its pointer cannot be read.
-        last_used_at: last hit; None when not known.
+        use: None when it was not used yet.
     """
 
     folder: str
     entry: CacheEntry | None
-    last_used_at: datetime | None
+    use: Use | None
 
 
 class Caches:
@@ -134,99 +148,94 @@ class Caches:
     def __init__(self, storage: InternalStorage) -> None:
         self._storage = storage
 
-    def find(
-        self,
-        key: CacheKey,
-        *,
-        now: datetime,
-        ttl: timedelta | None = None,
-        ttl_from: TtlFrom = "SAVED",
-        platform: str = "",
-    ) -> Found:
-        """Look for an entry that is still good; one that is not any more is removed.
-
-        Args:
-            key: what identifies it.
-            now: in UTC.
-            ttl: how old it may be, None for any age; an age equal to it is still good.
-            ttl_from: what the age counts from: the last save, or the last use.
-            platform: "" for this one.
-        """
-        uri = format_uri(f"{key.folder}/{_POINTER}")
+    def read(self, key: CacheKey) -> Stored | None:
+        """The entry of a key; None where there is none, or one of another version of tercel."""
+        uri = _pointer_uri(key)
         try:
             version = self._storage.stat(uri).version
             with self._storage.get(uri) as stream:
                 text = stream.read()
         except NotFoundError:
-            return Found("none")
+            return None
         entry = _decoded(text, CacheEntry)
         if entry is None:
-            self._storage.delete_if(uri, version)
-            return Found("damaged")
-        if entry.format_version != FORMAT_VERSION or entry.key != key:
-            return Found("none")
-        since = entry.saved_at
-        if ttl_from == "LAST_USED":
-            since = max(since, self._last_used_at(key.folder, entry) or since)
-        age = now - since
-        if ttl is not None and age > ttl:
-            self.drop(Found("expired", entry, version))
-            return Found("expired", age=age)
-        if entry.platform != (platform or this_platform()):
-            return Found("platform", age=age)
-        return Found("hit", entry, version, age)
+            is_ours = (found := _decoded(text, _AnyVersion)) is None or found.format_version == FORMAT_VERSION
+            return Stored(None, version) if is_ours else None
+        return Stored(entry, version) if (entry.format_version, entry.key) == (FORMAT_VERSION, key) else None
 
-    def version(self, entry: CacheEntry) -> str:
-        """The version of an entry's object now.
+    def use(self, entry: CacheEntry) -> Use | None:
+        """The last use of an entry; None where it was not used yet."""
+        try:
+            with self._storage.get(format_uri(f"{entry.key.folder}/{_USED}")) as stream:
+                used = _decoded(stream.read(), Use)
+        except NotFoundError:
+            return None
+        return used if used is not None and used.id == entry.id else None
+
+    def touch(self, entry: CacheEntry, now: datetime) -> None:
+        """Note that an entry was used."""
+        used = msgspec.json.encode(Use(entry.id, now))
+        # A file of its own: a pointer written here could take the place of a fresh one.
+        self._storage.put(f"{entry.key.folder}/{_USED}", BytesIO(used))
+
+    def object_uri(self, key: CacheKey, layer: str) -> str:
+        """Where a layer of an entry is stored."""
+        return format_uri(f"{key.folder}/{_OBJECTS}/{layer}{_SUFFIX}")
+
+    def version(self, key: CacheKey, layer: str) -> str:
+        """The version of a layer's object now.
 
         Raises:
-            NotFoundError: it is gone: replaced by a newer one meanwhile, if the pointer says so now.
+            NotFoundError: it is gone: with an entry that was replaced by a newer one, if the pointer says so now.
         """
-        return self._storage.stat(_object_uri(entry)).version
+        return self._storage.stat(self.object_uri(key, layer)).version
 
-    def open(self, entry: CacheEntry) -> BinaryIO:
-        """Open an entry's object; the caller closes it.
+    def open(self, key: CacheKey, layer: str) -> BinaryIO:
+        """Open a layer's object; the caller closes it.
 
         Raises:
             NotFoundError: as `version`.
         """
-        return self._storage.get(_object_uri(entry))
+        return self._storage.get(self.object_uri(key, layer))
 
-    def touch(self, entry: CacheEntry, now: datetime) -> None:
-        """Note that an entry was used."""
-        used = msgspec.json.encode(_Used(entry.pack.sha256, now))
-        # A file of its own: a pointer written here could take the place of a fresh one.
-        self._storage.put(f"{entry.key.folder}/{_USED}", BytesIO(used))
-
-    def save(self, entry: CacheEntry, file: str) -> bool:
-        """Store a packed tree and point to it; readers see the entry before or this one.
+    def store(self, key: CacheKey, layer: str, file: str) -> None:
+        """Store a packed layer.
 
         Args:
-            entry: what the pointer will say.
+            key: of the entry that it is for.
+            layer: its id.
             file: local file with the pack; moved away when it can be.
+        """
+        self._storage.put_file(f"{key.folder}/{_OBJECTS}/{layer}{_SUFFIX}", file, move=True)
+
+    def publish(self, entry: CacheEntry) -> bool:
+        """Point to an entry, all of whose layers are stored; readers see the entry before or this one.
 
         Returns:
-            False when the entry there holds the same content for the same patterns: then nothing is stored.
+            False when one that was saved later is there: then it stays, and what only this one needs goes.
         """
-        before = self._read(entry.key.folder)
-        if before is not None and _same(before, entry) and self._storage.exists(_object_uri(entry)):
-            return False
-        object_path = f"{entry.key.folder}/{_OBJECTS}/{entry.pack.sha256}{_SUFFIX}"
-        self._storage.put_file(object_path, file, move=True)
+        before = self.read(entry.key)
+        needed = {layer.id for layer in entry.layers}
+        old = set[str]()
+        if before is not None and before.entry is not None:
+            old = {layer.id for layer in before.entry.layers}
+            if before.entry.saved_at > entry.saved_at:
+                self._storage.delete([self.object_uri(entry.key, layer) for layer in needed - old])
+                return False
         self._storage.put(f"{entry.key.folder}/{_POINTER}", BytesIO(msgspec.json.encode(entry)))
-        now = self._read(entry.key.folder)
-        if before is not None and now is not None and before.pack.sha256 != now.pack.sha256:
-            self._storage.delete([_object_uri(before)])
+        now = self.read(entry.key)
+        if now is not None and now.entry is not None:
+            kept = {layer.id for layer in now.entry.layers}
+            self._storage.delete([self.object_uri(entry.key, layer) for layer in (old | needed) - kept])
         return True
 
-    def drop(self, found: Found) -> bool:
-        """Remove an entry that was found, unless another has taken its place; tell whether it was removed."""
-        if found.entry is None:
+    def drop(self, stored: Stored, key: CacheKey) -> bool:
+        """Remove an entry as it was read, unless another has taken its place; tell whether it was removed."""
+        if not self._storage.delete_if(_pointer_uri(key), stored.version):
             return False
-        folder = found.entry.key.folder
-        if not self._storage.delete_if(format_uri(f"{folder}/{_POINTER}"), found.version):
-            return False
-        self._storage.delete([_object_uri(found.entry), format_uri(f"{folder}/{_USED}")])
+        self._storage.delete([format_uri(f"{key.folder}/{_USED}")])
+        if stored.entry is not None:
+            self._storage.delete([self.object_uri(key, layer.id) for layer in stored.entry.layers])
         return True
 
     def search(self, namespace: str = "", flow_id: str = "", task_id: str = "") -> list[Listed]:
@@ -285,7 +294,7 @@ class Caches:
                 if name == _POINTER or now - self._storage.stat(uri).modified_at <= older_than:
                     continue
                 entry = self._read(folder)
-                if entry is None or uri != _object_uri(entry):
+                if entry is None or uri not in {self.object_uri(entry.key, layer.id) for layer in entry.layers}:
                     lost.append(uri)
         self._storage.delete(lost)
         return len(lost)
@@ -311,7 +320,7 @@ class Caches:
 
     def _listed(self, folder: str) -> Listed:
         entry = self._read(folder)
-        return Listed(folder, entry, self._last_used_at(folder, entry) if entry else None)
+        return Listed(folder, entry, self.use(entry) if entry else None)
 
     def _read(self, folder: str) -> CacheEntry | None:
         try:
@@ -320,13 +329,9 @@ class Caches:
         except NotFoundError:
             return None
 
-    def _last_used_at(self, folder: str, entry: CacheEntry) -> datetime | None:
-        try:
-            with self._storage.get(format_uri(f"{folder}/{_USED}")) as stream:
-                used = _decoded(stream.read(), _Used)
-        except NotFoundError:
-            return None
-        return used.at if used is not None and used.sha256 == entry.pack.sha256 else None
+
+class _AnyVersion(msgspec.Struct, rename="camel"):
+    format_version: int
 
 
 def _decoded(text: bytes, type_: type[T]) -> T | None:
@@ -337,20 +342,18 @@ def _decoded(text: bytes, type_: type[T]) -> T | None:
         return None
 
 
+def age_of(entry: CacheEntry, use: Use | None, now: datetime, ttl_from: TtlFrom) -> timedelta:
+    """How old an entry is by what its ttl counts from: the last save, or the last use."""
+    since = entry.saved_at
+    if ttl_from == "LAST_USED" and use is not None:
+        since = max(since, use.at)
+    return now - since
+
+
 def patterns_differ(entry: CacheEntry, patterns: Sequence[str], exclude: Sequence[str]) -> bool:
     """Tell whether an entry was saved by other patterns, so that only what the new ones take is to be restored."""
     return (entry.patterns, entry.exclude) != (tuple(patterns), tuple(exclude))
 
 
-def _same(one: CacheEntry, other: CacheEntry) -> bool:
-    return (one.key, one.pack.sha256, one.patterns, one.exclude, one.platform) == (
-        other.key,
-        other.pack.sha256,
-        other.patterns,
-        other.exclude,
-        other.platform,
-    )
-
-
-def _object_uri(entry: CacheEntry) -> str:
-    return format_uri(f"{entry.key.folder}/{_OBJECTS}/{entry.pack.sha256}{_SUFFIX}")
+def _pointer_uri(key: CacheKey) -> str:
+    return format_uri(f"{key.folder}/{_POINTER}")

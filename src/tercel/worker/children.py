@@ -2,18 +2,24 @@
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
 from tercel.errors import UserError
 from tercel.expression import is_truthy_text
-from tercel.machine.limits import next_attempt_at
+from tercel.layers.trees import LayerError
+from tercel.machine.limits import counted_attempts, next_attempt_at
 from tercel.machine.variables import child_variables
 from tercel.model import Attempt, LogLevel, State, StateChange, Task, TaskRun, WorkerResult, task_run_id
 from tercel.worker.attempt import run_attempt
 from tercel.worker.control import JobControl
 from tercel.worker.job_scene import JobScene
 from tercel.worker.run_context import TaskContext
+
+if TYPE_CHECKING:
+    # Not without layers.
+    from tercel.worker.recorder import Recorder
 
 
 class Children:
@@ -22,16 +28,25 @@ class Children:
     Args:
         scope: ends the running child, and lets no other start, when the WorkingDirectory is stopped.
         report: told of each change of a child, in order.
+        recorder: keeps what each attempt changes; None where nobody does.
 
     Attributes:
         states: task id to final state of the children that started or were skipped, in order.
         failure: which child ended the loop, and why, for people; empty where none did.
     """
 
-    def __init__(self, scene: JobScene, scope: JobControl, report: Callable[[TaskRun], None]) -> None:
+    def __init__(
+        self,
+        scene: JobScene,
+        scope: JobControl,
+        report: Callable[[TaskRun], None],
+        recorder: "Recorder | None" = None,
+    ) -> None:
+        self.recorder = recorder
         self.scene = scene
         self.scope = scope
         self.report = report
+        self.rows = {row.task_id: row for row in scene.job.children}
         self.outputs: dict[str, Mapping[str, object]] = {}
         self.states: dict[str, State] = {}
         self.failure = ""
@@ -42,11 +57,34 @@ class Children:
         ended = self.states.values()
         return next((state for state in (State.KILLED, State.FAILED, State.WARNING) if state in ended), State.SUCCESS)
 
-    def run(self, task: Task) -> bool:
-        """Run one child to its end, with all its attempts; says whether the next one may start."""
+    def run_all_again(self) -> None:
+        """What an earlier job of this run has done is lost: say so of all its children before the first one starts.
+
+        Otherwise those that have not had their turn yet would look done to whoever comes after this job.
+        """
+        now = self.scene.services.clock()
+        for task_id, row in self.rows.items():
+            if row.state.is_terminal:
+                again = StateChange(State.RESTARTED, max(now, row.history[-1].date))
+                self.rows[task_id] = replace(row, history=(*row.history, again), fence=self.scene.job.fence)
+                self.report(self.rows[task_id])
+
+    def take_over(self, row: TaskRun) -> None:
+        """A child that an earlier job of this run has done."""
+        self.states[row.task_id] = row.state
+        if row.state is not State.SKIPPED:
+            self.outputs[row.task_id] = row.outputs
+
+    def run(self, task: Task, *, is_last: bool = False) -> bool:
+        """Run one child to its end, with all its attempts; says whether the next one may start.
+
+        Args:
+            task: of the child.
+            is_last: no other follows.
+        """
         if self.scope.reason is not None:
             return False
-        ended = _ChildRun(self, task).to_end()
+        ended = _ChildRun(self, task, is_last=is_last).to_end()
         self.states[task.id] = ended.state
         if ended.state is not State.SKIPPED:
             self.outputs[task.id] = ended.outputs
@@ -58,20 +96,22 @@ class Children:
 class _ChildRun:
     """One child's task run, from CREATED to its end."""
 
-    def __init__(self, siblings: Children, task: Task) -> None:
+    def __init__(self, siblings: Children, task: Task, *, is_last: bool) -> None:
         self._siblings = siblings
         self._scene = siblings.scene
         self._task = task
+        self._is_last = is_last
         job = self._scene.job
-        self._run = TaskRun(
-            id=task_run_id(job.execution_id, job.task_run_id, task.id, None, None),
-            execution_id=job.execution_id,
-            task_id=task.id,
-            parent_id=job.task_run_id,
-            history=(StateChange(State.CREATED, self._scene.services.clock()),),
-            fence=job.fence,
-            worker=self._scene.services.worker_id or None,
-        )
+        known = siblings.rows.get(task.id)
+        if known is None:
+            known = TaskRun(
+                id=task_run_id(job.execution_id, job.task_run_id, task.id, None, None),
+                execution_id=job.execution_id,
+                task_id=task.id,
+                parent_id=job.task_run_id,
+                history=(StateChange(State.CREATED, self._scene.services.clock()),),
+            )
+        self._run = replace(known, fence=job.fence, worker=self._scene.services.worker_id or None, due=None)
 
     def to_end(self) -> TaskRun:
         """Run until no attempt is left, reporting each change."""
@@ -80,6 +120,8 @@ class _ChildRun:
         while True:
             result = self._attempt()
             retry_at = self._retry_at(result)
+            if not self._record(result, is_final=retry_at is None):
+                retry_at = None
             if retry_at is None:
                 self._end(self._final_state(result.state), result)
                 return self._run
@@ -121,6 +163,28 @@ class _ChildRun:
         self._run = replace(self._run, attempts=(*done, Attempt((change, end), attempt.worker)))
         return result
 
+    def _record(self, result: WorkerResult, *, is_final: bool) -> bool:
+        """Keep what an attempt changed; put the directory back where it is tried again, and tell whether it could be.
+
+        Args:
+            result: of the attempt.
+            is_final: False where it is tried again.
+        """
+        recorder, run = self._siblings.recorder, self._run
+        if recorder is None or self._siblings.scope.reason == "shutdown":
+            return True
+        state = self._final_state(result.state) if is_final else result.state
+        ends_all = is_final and (self._is_last or state in {State.FAILED, State.KILLED})
+        try:
+            recorder.end_step(run.task_id, run.id, len(run.attempts) - 1, state.value, keep=is_final, is_last=ends_all)
+        except LayerError as error:
+            context = self._context(self._siblings.scope)
+            message = f"It is not tried again, as the directory cannot be put back: {error}"
+            context.logger.log(LogLevel.ERROR, message)
+            context.publish()
+            return False
+        return True
+
     def _context(self, control: JobControl) -> TaskContext:
         siblings = self._siblings
         finished = sum(1 for attempt in self._run.attempts if attempt.state.is_terminal)
@@ -134,12 +198,12 @@ class _ChildRun:
             return None
         if self._siblings.scope.reason is not None or retry.behavior != "RETRY_FAILED_TASK":
             return None
-        return next_attempt_at(retry, self._run.attempts, self._scene.services.clock(), seed=self._run.id)
+        return next_attempt_at(retry, counted_attempts(self._run), self._scene.services.clock(), seed=self._run.id)
 
     def _final_state(self, state: State) -> State:
         task = self._task
         if state is State.SUCCESS and task.retry is not None and task.retry.warning_on_retry:
-            state = State.WARNING if len(self._run.attempts) > 1 else state
+            state = State.WARNING if len(counted_attempts(self._run)) > 1 else state
         if state is State.FAILED and task.allow_failure:
             state = State.WARNING
         if state is State.WARNING and task.allow_warning:

@@ -5,18 +5,16 @@ as it lives: a token whose lock can be had belongs to nobody any more, and the j
 """
 
 import os
-import stat
-from collections.abc import Callable, Iterator
-from contextlib import suppress
-from errno import ENOTEMPTY
+from collections.abc import Iterator
 from pathlib import Path
 from threading import Lock
+
+from tercel.removal import remove_tree
 
 _ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _TOKEN_LENGTH = 8
 _NAME_LENGTH = 22
 _OWNER_SUFFIX = ".owner"
-_DEEPEST = 64
 ENGINE_SUFFIX = ".engine"
 """What the private area beside a directory has in addition to the directory's name."""
 _OUTPUT_SUFFIX = ".output"
@@ -46,6 +44,13 @@ class Directories:
             self._abandon(self._token)
             self._claim()
             return self._made()
+
+    def reserve(self) -> Path:
+        """A path below the base that is nobody else's; nothing is made there."""
+        if self._owner is None or not self._base.is_dir():
+            self._abandon(self._token)
+            self._claim()
+        return self._base / (self._token + _random_text(_NAME_LENGTH - _TOKEN_LENGTH))
 
     def _made(self) -> Path:
         path = self._base / (self._token + _random_text(_NAME_LENGTH - _TOKEN_LENGTH))
@@ -165,86 +170,6 @@ class Directories:
         except OSError:
             return False
         return True
-
-
-def remove_tree(path: Path) -> None:
-    """Remove a file, link or directory with all in it, following no link; nothing there is fine.
-
-    Directories that may not be written are made writable first.
-
-    Raises:
-        OSError: something cannot be removed, for example because it belongs to another user.
-    """
-    try:
-        os.rmdir(path)  # most are empty
-    except FileNotFoundError:
-        return
-    except NotADirectoryError:
-        os.unlink(path)
-        return
-    except OSError as error:
-        if error.errno != ENOTEMPTY:
-            raise
-    else:
-        return
-    with suppress(FileNotFoundError):
-        _retried(lambda: _remove_children(path), path)
-        os.rmdir(path)
-
-
-def _remove_children(path: Path | str) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        while os.listdir(descriptor):
-            _empty(descriptor, descriptor, 0)
-    finally:
-        os.close(descriptor)
-
-
-def _empty(descriptor: int, top: int, depth: int) -> None:
-    with os.scandir(descriptor) as entries:
-        listed = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
-    for name, is_directory in listed:
-        if not is_directory:
-            os.unlink(name, dir_fd=descriptor)
-            continue
-        if depth == _DEEPEST:
-            # Folders may be nested deeper than we can call or have files open: the rest has its turn from the top.
-            _make_writable(name, descriptor)
-            os.rename(name, _random_text(_NAME_LENGTH), src_dir_fd=descriptor, dst_dir_fd=top)
-            continue
-        _retried_at(name, descriptor, top, depth + 1)
-        os.rmdir(name, dir_fd=descriptor)
-
-
-def _retried_at(name: str, parent: int, top: int, depth: int) -> None:
-    for attempt in range(2):
-        try:
-            inner = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
-            try:
-                _empty(inner, top, depth)
-            finally:
-                os.close(inner)
-        except PermissionError:
-            if attempt:
-                raise
-            _make_writable(name, parent)
-        else:
-            return
-
-
-def _retried(remove: Callable[[], None], path: Path) -> None:
-    try:
-        remove()
-    except PermissionError:
-        _make_writable(str(path), None)
-        remove()
-
-
-def _make_writable(name: str, parent: int | None) -> None:
-    mode = os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode
-    if stat.S_ISDIR(mode):
-        os.chmod(name, stat.S_IMODE(mode) | 0o700, dir_fd=parent)
 
 
 def _random_text(length: int) -> str:

@@ -1,25 +1,34 @@
-"""The cache of one WorkingDirectory's run: restore, remember, compare, save.
+"""The cache of one WorkingDirectory's run: restore it, see what the children changed, save.
 
 No trouble with a cache fails a run: it is a miss, or nothing is saved, and a warning says why. Each restore and each
-save is told in one line at INFO.
+save is told in one line at INFO, and so is the storing, which goes on when the run has ended.
 """
 
+import os
+from collections.abc import Sequence
 from datetime import timedelta
-from pathlib import Path
+from itertools import islice
 from time import monotonic, perf_counter
 
 import msgspec
 
 from tercel.errors import NotFoundError, TaskKilledError, TercelError
-from tercel.layers import Baseline, DamagedEntryError, LayerStore, Packed, Restored, Tree
+from tercel.layers import DamagedEntryError
 from tercel.model import Cache, parse_duration
 from tercel.model.globs import Globs
-from tercel.storage.caches import CacheEntry, CacheKey, Caches, Found, patterns_differ, this_platform
+from tercel.model.size import size_text
+from tercel.storage.caches import CacheEntry, CacheKey, patterns_differ, this_platform
+from tercel.worker.cache_keeper import Kept
+from tercel.worker.cache_shelf import Found, note_name
 from tercel.worker.control import JobControl
 from tercel.worker.job_scene import JobScene
+from tercel.worker.layer_services import LayerServices
+from tercel.worker.recorder import Recorder
 from tercel.worker.run_context import TaskContext
 
 _WHY_MISSED = {"none": "nothing is saved yet", "platform": "it was saved on another platform"}
+_MOST_COUNTED = 1000
+"""Changed things that are counted before a save is over; how many more there are is told when they are stored."""
 
 
 class _Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,36 +46,37 @@ class DirectoryCache:
 
     Args:
         cache: the property.
-        layers: keeps and restores trees.
+        services: the caches of this worker.
+        recorder: knows the layers of the directory.
         context: of the WorkingDirectory; renders the properties, takes log lines and metrics.
     """
 
-    def __init__(self, cache: Cache, layers: LayerStore, scene: JobScene, context: TaskContext) -> None:
+    def __init__(
+        self, cache: Cache, services: LayerServices, recorder: Recorder, scene: JobScene, context: TaskContext
+    ) -> None:
         self._cache = cache
-        self._layers = layers
+        self._shelf = services.shelf
+        self._keeper = services.keeper
+        self._backend = services.layers.backend
+        self._recorder = recorder
+        self._directory = recorder.directory
         self._scene = scene
         self._context = context
-        self._caches = Caches(scene.services.storage)
         self._began = monotonic()
         self._settings: _Settings | None = None
         self._found = Found("none")
-        self._restored: Restored | None = None
-        self._baseline: Baseline | None = None
+        self._is_restored = False
         self._is_partial = False
-
-    @property
-    def _directory(self) -> Path:
-        return self._scene.workplace.directory
 
     def restore(self) -> None:
         """Put what an earlier run saved into the directory, which is empty."""
         began = perf_counter()
-        trouble = ""
+        trouble, was_here = "", True
         try:
             self._settings = settings = self._read_settings()
             self._found = self._look_up(settings)
             if self._found.entry is not None:
-                self._put_in_place(self._found.entry, settings)
+                was_here = self._put_in_place(settings)
             elif self._found.outcome == "damaged":
                 trouble = "its entry is damaged and has been dropped."
         except DamagedEntryError as error:
@@ -75,21 +85,26 @@ class DirectoryCache:
         except Exception as error:  # whatever is wrong with a cache, the run goes on without it
             trouble = f"it cannot be restored. {_said(error)}"
         took = perf_counter() - began
-        self._context.metric("cache.hit", 0 if self._restored is None else 1)
+        self._context.metric("cache.hit", int(self._is_restored))
         self._context.metric("cache.restore.duration", took, "timer")
         if trouble:
             self._warn(f"Cache missed: {trouble}")
         else:
-            self._info(self._missed() if self._restored is None else self._hit(self._restored, took))
+            self._info(self._hit(took, was_here=was_here) if self._is_restored else self._missed())
 
-    def remember(self) -> None:
-        """Take in what the directory holds before the children start, to see later what they changed."""
-        if self._settings is None or self._restored is None or self._is_partial:
-            return
+    def go_on(self, layers: Sequence[str], entry: CacheEntry | None) -> None:
+        """An earlier job of this run has restored the cache: these layers are from it."""
         try:
-            self._baseline = self._layers.baseline(self._look(self._settings), self._restored)
+            self._settings = settings = self._read_settings()
+            self._found = self._look_up(settings)
         except Exception as error:  # as in `restore`
-            self._warn(f"The cache cannot be compared and will be saved anew: {_said(error)}")
+            self._warn(f"The cache cannot be looked up: {_said(error)}")
+            return
+        self._is_restored = bool(layers)
+        found = self._found
+        # What was saved meanwhile is no part of this directory: what is saved now takes its place as a whole.
+        is_same = entry is not None and found.entry is not None and entry.id == found.entry.id
+        self._is_partial = not (is_same and found.layers == tuple(layers))
 
     def save(self, control: JobControl, *, succeeded: bool) -> None:
         """Keep what the directory holds for the next run, if that is wanted and it has changed.
@@ -126,57 +141,54 @@ class DirectoryCache:
             key=CacheKey(job.namespace, job.flow_id, job.task.id, job.values, key),
             patterns=patterns,
             exclude=exclude,
-            globs=Globs(patterns, exclude, root=str(self._directory)),
+            globs=Globs(patterns, exclude, root=self._directory.path),
             ttl=parse_duration(ttl) if ttl else None,
         )
 
     def _look_up(self, settings: _Settings) -> Found:
-        return self._caches.find(
-            settings.key, now=self._scene.services.clock(), ttl=settings.ttl, ttl_from=self._cache.ttl_from
-        )
+        return self._shelf.find(settings.key, ttl=settings.ttl, ttl_from=self._cache.ttl_from)
 
-    def _put_in_place(self, entry: CacheEntry, settings: _Settings) -> None:
-        self._is_partial = patterns_differ(entry, settings.patterns, settings.exclude)
+    def _put_in_place(self, settings: _Settings) -> bool:
+        """Fill the directory with what was found; tell whether this machine had all of it."""
         try:
-            self._restored = self._fetched(entry, settings)
+            was_here = self._filled(settings)
         except NotFoundError:
             # Between the look-up and now another run has saved, and its entry is the one to take.
             self._found = self._look_up(settings)
             if self._found.entry is None:
-                return
-            self._restored = self._fetched_anew(self._found.entry, settings)
-        for node in self._restored.nodes:
-            if node.kind != "d":
-                self._scene.workplace.note_restored(node.path)
-        if self._cache.ttl_from == "LAST_USED":
-            self._touch(self._found.entry or entry)
+                return True
+            try:
+                was_here = self._filled(settings)
+            except NotFoundError as error:
+                raise DamagedEntryError("A stored layer is gone.") from error
+        self._is_restored = True
+        self._recorder.cache_restored(self._directory.layers, None if self._is_partial else self._found.entry)
+        self._scene.workplace.note_cached(self._paths)
+        if self._found.entry is not None and self._cache.ttl_from == "LAST_USED":
+            self._touch(self._found.entry)
+        return was_here
 
-    def _fetched_anew(self, entry: CacheEntry, settings: _Settings) -> Restored:
-        try:
-            return self._fetched(entry, settings)
-        except NotFoundError as error:
-            raise DamagedEntryError("The stored tree is gone.") from error
+    def _filled(self, settings: _Settings) -> bool:
+        entry = self._found.entry
+        self._is_partial = entry is not None and patterns_differ(entry, settings.patterns, settings.exclude)
+        return self._shelf.fill(self._directory, self._found, settings.globs if self._is_partial else None)
+
+    def _paths(self) -> list[str]:
+        stack = self._directory.stack(self._recorder.snapshot.cache)
+        return [entry.path for entry in stack.entries() if entry.kind != "d"]
 
     def _touch(self, entry: CacheEntry) -> None:
         try:
-            self._caches.touch(entry, self._scene.services.clock())
+            self._shelf.touch(entry)
         except (TercelError, OSError) as error:
             self._warn(f"The use of the cache cannot be noted: {error}")
 
     def _drop(self) -> None:
         try:
-            self._caches.drop(self._found)
+            if self._settings is not None:
+                self._shelf.drop(self._settings.key, self._found)
         except (TercelError, OSError) as error:
             self._warn(f"The cache's entry cannot be dropped: {error}")
-
-    def _fetched(self, entry: CacheEntry, settings: _Settings) -> Restored:
-        return self._layers.restore(
-            entry.pack,
-            self._caches.version(entry),
-            lambda: self._caches.open(entry),
-            self._directory,
-            only=settings.globs if self._is_partial else None,
-        )
 
     def _missed(self) -> str:
         found, settings = self._found, self._settings
@@ -184,80 +196,124 @@ class DirectoryCache:
             return f"Cache missed: the entry is {_age(found.age)} old and its ttl {_age(settings.ttl)}."
         return f"Cache missed: {_WHY_MISSED.get(found.outcome, 'the entry cannot be used')}."
 
-    def _hit(self, restored: Restored, seconds: float) -> str:
-        self._context.metric("cache.files", restored.files)
-        self._context.metric("cache.size", restored.bytes)
+    def _hit(self, seconds: float, *, was_here: bool) -> str:
         entry, age = self._found.entry, self._found.age
-        name = "" if entry is None else f" from entry {entry.pack.sha256[:12]}"
-        spared = ""
-        if entry is not None and entry.seconds > seconds:
-            spared = f"; the run that made it took {entry.seconds:.1f} s"
+        if entry is None:
+            return self._missed()
+        amount = ""
+        if entry.files or entry.bytes:
+            self._context.metric("cache.files", entry.files)
+            self._context.metric("cache.size", entry.bytes)
+            amount = f"{_amount(entry.files, entry.bytes)} "
+        spared = f"; the run that made it took {entry.seconds:.1f} s" if entry.seconds > seconds else ""
+        fetched = "" if was_here else ", fetched first"
         return (
-            f"Cache restored{name}, {_age(age or timedelta(0))} old: {_amount(restored.files, restored.bytes)} "
-            f"in {seconds:.3f} s by {restored.method}{'' if restored.was_local else ', fetched first'}{spared}."
+            f"Cache restored from entry {entry.id[:12]}, {_age(age or timedelta(0))} old: {amount}"
+            f"in {seconds:.3f} s by {self._backend}{fetched}{spared}."
         )
-
-    def _look(self, settings: _Settings) -> Tree:
-        return self._layers.look(self._directory, settings.globs)
 
     def _save(self, settings: _Settings, control: JobControl) -> str:
         """Save if need be, and say what was done."""
-        tree = self._look(settings)
-        if not tree.entries and not tree.folders:
-            if self._found.entry is not None and self._restored is not None:
-                _finish(control)
-                if self._caches.drop(self._found):
-                    return "Cache dropped: everything it held was deleted."
-            return "Cache not saved: no file matches its patterns."
-        if self._baseline is not None:
-            changes = self._layers.changes(self._baseline, tree)
-            if not changes:
-                return f"Cache unchanged: {_amount(len(tree.entries), tree.bytes)}"
-            told = f"{len(changes.created)} new, {len(changes.changed)} changed, {len(changes.deleted)} deleted"
-        else:
-            told = "all new"
+        recorder, directory = self._recorder, self._directory
+        is_new = not self._is_restored or self._is_partial
+        changes = "all new" if is_new else self._changes(settings)
+        if not changes:
+            entry = self._found.entry
+            return "Cache unchanged" + (f": {_amount(entry.files, entry.bytes)}" if entry and entry.files else "")
         limit = self._limit()
-        if limit is not None and tree.bytes > limit:
-            self._warn(f"The cache has {_size(tree.bytes)}, more than the {_size(limit)} allowed.")
+        if limit is not None and self._size_up_to(settings, limit) > limit:
+            self._warn(f"The cache has more than the {size_text(limit)} allowed.")
             return "Cache not saved: it is too large."
-        return self._pack(settings, tree, told, control)
+        _finish(control)
+        taken, run = recorder.take(settings.globs)
+        layers = [*(recorder.snapshot.cache if self._is_restored else ()), *taken]
+        if next((one for one in directory.stack(layers).entries() if one.kind != "d"), None) is None:
+            if self._is_restored and self._shelf.drop(settings.key, self._found):
+                return "Cache dropped: everything it held was deleted."
+            return "Cache not saved: no file matches its patterns."
+        entry = self._entry(settings)
+        self._shelf.save(directory, entry, layers, run)
+        self._keeper.entrust(note_name(settings.key), self._told)
+        return f"Cache saved as entry {entry.id[:12]}: {self._counted(layers)}{changes}"
 
-    def _pack(self, settings: _Settings, tree: Tree, told: str, control: JobControl) -> str:
-        job = self._scene.job
-        with self._layers.pack(tree) as packed:
-            entry = CacheEntry(
-                key=settings.key,
-                saved_at=self._scene.services.clock(),
-                patterns=tuple(settings.patterns),
-                exclude=tuple(settings.exclude),
-                platform=this_platform(),
-                pack=packed.facts,
-                execution_id=job.execution_id,
-                task_run_id=job.task_run_id,
-                revision=job.revision,
-                seconds=monotonic() - self._began,
-            )
-            _finish(control)
-            if self._caches.save(entry, packed.file):
-                self._keep_locally(packed, entry)
-        if packed.unreadable:
-            self._warn(
-                f"The cache lacks {len(packed.unreadable)} that cannot be read, such as {packed.unreadable[0]!r}."
-            )
-        if self._restored is None:
-            self._context.metric("cache.files", packed.facts.files)
-            self._context.metric("cache.size", packed.facts.bytes)
-        return (
-            f"Cache saved as entry {packed.facts.sha256[:12]}: {_amount(packed.facts.files, packed.facts.bytes)}, "
-            f"{told}, packed {_size(packed.facts.packed_bytes)}"
+    def _entry(self, settings: _Settings) -> CacheEntry:
+        job, before = self._scene.job, self._found.entry
+        return CacheEntry(
+            id=os.urandom(16).hex(),
+            key=settings.key,
+            saved_at=self._scene.services.clock(),
+            patterns=tuple(settings.patterns),
+            exclude=tuple(settings.exclude),
+            platform=this_platform(),
+            root=self._directory.path,
+            # A partial one, or one from elsewhere that was made to fit here, is made of other layers.
+            layers=() if before is None or not self._is_restored or self._is_partial else before.layers,
+            execution_id=job.execution_id,
+            task_run_id=job.task_run_id,
+            revision=job.revision,
+            seconds=monotonic() - self._began,
         )
 
-    def _keep_locally(self, packed: Packed, entry: CacheEntry) -> None:
-        try:
-            packed.keep(self._caches.version(entry))
-        except (TercelError, OSError) as error:
-            # The entry is in internal storage; only the next restore takes a little longer.
-            self._context.logger.debug(f"The cache is not kept in the local tier: {error}")
+    def _changes(self, settings: _Settings) -> str:
+        """What the children changed of what is cached, for people; "" for nothing."""
+        from tercel.layers.changes import changes_anything, layer_changes  # noqa: PLC0415  # only who was restored asks
+
+        directory = self._directory
+        children = [layer for step in self._recorder.snapshot.steps if step.kept for layer in step.layers]
+        changed = [
+            (layer, below)
+            for layer in children
+            if layer in directory.layers
+            for below in [directory.stack(directory.layers[: directory.layers.index(layer)])]
+            if changes_anything(directory.stack([layer]).trees[0], below, settings.globs)
+        ]
+        if not changed:
+            return ""
+        counts = {"created": 0, "changed": 0, "deleted": 0}
+        for layer, below in changed:
+            tree = directory.stack([layer])
+            if sum(1 for _ in islice(tree.entries(), _MOST_COUNTED)) == _MOST_COUNTED:
+                return "much changed"
+            for change in layer_changes(tree.trees[0], below):
+                if change.kind != "d" and settings.globs.matches(change.path):
+                    counts[change.what] += 1
+        return "{created} new, {changed} changed, {deleted} deleted".format(**counts)
+
+    def _size_up_to(self, settings: _Settings, limit: int) -> int:
+        """Content of what is cached, in bytes; counted no further than past *limit*."""
+        total = 0
+        for entry in self._directory.stack().entries():
+            if entry.kind == "f" and settings.globs.matches(entry.path):
+                total += entry.status.st_size
+                if total > limit:
+                    break
+        return total
+
+    def _counted(self, layers: Sequence[str]) -> str:
+        """How much is in some layers, for people; "" where it is too much to be counted now."""
+        entries = list(islice(self._directory.stack(layers).entries(), _MOST_COUNTED))
+        if len(entries) == _MOST_COUNTED:
+            return ""
+        files = [one for one in entries if one.kind != "d"]
+        size = sum(one.status.st_size for one in files if one.kind == "f")
+        if not self._is_restored:
+            self._context.metric("cache.files", len(files))
+            self._context.metric("cache.size", size)
+        return f"{_amount(len(files), size)}, "
+
+    def _told(self, kept: Kept) -> None:
+        """Say what became of the entry that was saved; the run has ended meanwhile."""
+        if kept.trouble:
+            self._warn(f"The cache is kept on this machine only: {kept.trouble}.")
+        elif kept.entry is not None:
+            amount = _amount(kept.entry.files, kept.entry.bytes)
+            packed = size_text(kept.entry.packed_bytes)
+            self._info(f"Cache stored: {amount}, packed {packed} ({kept.seconds:.3f} s)")
+            if kept.unreadable:
+                self._warn(
+                    f"The cache lacks {len(kept.unreadable)} that cannot be read, such as {kept.unreadable[0]!r}."
+                )
+        self._context.publish()
 
     def _limit(self) -> int | None:
         if self._cache.max_size is not None:
@@ -282,18 +338,7 @@ def _said(error: Exception) -> str:
 
 
 def _amount(files: int, size: int) -> str:
-    return f"{files:,} file{'s' * (files != 1)}, {_size(size)}"
-
-
-def _size(size: int) -> str:
-    """*size* in the largest unit that keeps it above one."""
-    if size < 1000:
-        return f"{size} B"
-    units = iter(("kB", "MB", "GB", "TB"))
-    value, unit = size / 1000, next(units)
-    while value >= 1000 and unit != "TB":
-        value, unit = value / 1000, next(units)
-    return f"{value:.1f} {unit}"
+    return f"{files:,} file{'s' * (files != 1)}, {size_text(size)}"
 
 
 def _age(age: timedelta) -> str:

@@ -1,6 +1,7 @@
 """What all task runs of one job have in common: its directory, its secrets, its services."""
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from tercel.model import Task, WorkerJob
 from tercel.worker.control import JobControl
@@ -9,6 +10,10 @@ from tercel.worker.run_context import TaskContext
 from tercel.worker.services import WorkerServices
 from tercel.worker.timers import Timers
 from tercel.worker.workplace import Workplace
+
+if TYPE_CHECKING:
+    # Tasks without files know nothing of layers.
+    from tercel.layers import LayeredDirectory
 
 
 class JobScene:
@@ -19,6 +24,7 @@ class JobScene:
         timeouts: wakes up when a timeout passes.
         flushes: sends log lines on while a task is silent; None where it is over in no time.
         is_shared: True for a WorkingDirectory.
+        layered: the job's directory, where it is made of layers.
     """
 
     __slots__ = ("_flushes", "job", "masker", "services", "timeouts", "workplace")
@@ -31,13 +37,14 @@ class JobScene:
         flushes: Timers | None,
         *,
         is_shared: bool = False,
+        layered: "LayeredDirectory | None" = None,
     ) -> None:
         self.job = job
         self.services = services
         self.timeouts = timeouts
         self._flushes = flushes
         self.masker = services.masker
-        self.workplace = Workplace(services.directories, is_shared=is_shared)
+        self.workplace = Workplace(services.directories, is_shared=is_shared, layered=layered)
 
     def context(
         self, task: Task, task_run_id: str, attempt: int, variables: Mapping[str, object], control: JobControl

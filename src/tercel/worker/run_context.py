@@ -4,8 +4,8 @@ Everything is made when first asked for, so that a task that only renders costs 
 """
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from pathlib import Path
 from time import monotonic
@@ -200,6 +200,7 @@ class TaskContext:
             write_input_files(planned, root, self.addresses.copy_to, self.stop_if_killed)
         for file in planned:
             self._workplace.note_staged(file.name)
+        self._workplace.inputs_written()
 
     def write_namespace_files(self, files: NamespaceFiles) -> None:
         """Put namespace files into the working directory."""
@@ -223,6 +224,7 @@ class TaskContext:
             )
         for name in names:
             self._workplace.note_staged(name)
+        self._workplace.inputs_written()
         return len(names)
 
     def render_list(self, value: object, extra: Mapping[str, object] | None = None) -> list[str]:
@@ -281,6 +283,20 @@ class TaskContext:
     def stopping(self, stop: Callable[[], None]) -> AbstractContextManager[None]:
         """While the block runs, a kill or timeout calls *stop*, at once and from another thread."""
         return self._control.stopping(stop)
+
+    @contextmanager
+    def contained(self) -> Generator[None]:
+        """While the block runs, processes that this thread starts see nothing of tercel but what is this task's."""
+        containment = self._services.containment
+        if containment is None:
+            yield
+        elif containment.why_not:
+            self.logger.debug(f"The script is not contained: {containment.why_not}.")
+            yield
+        else:
+            self.logger.debug("The script is contained: it sees of tercel's files only its own.")
+            with containment.around(self._workplace):
+                yield
 
     def setting(self, name: str, default: object = None) -> object:
         """A setting of the worker."""

@@ -13,8 +13,9 @@ from tercel.worker.directories import Directories
 from tercel.worker.log_capture import LogSink
 
 if TYPE_CHECKING:
-    # Only runs with a cache load what keeps it.
-    from tercel.layers import LayerStore
+    # Only tasks with files load what keeps them.
+    from tercel.worker.containment import Containment
+    from tercel.worker.layer_services import LayerServices
 
 
 class KeyValues(Protocol):
@@ -40,13 +41,16 @@ class WorkerServices:
         error_logs: the ERROR entries of an execution so far; None gives none.
         clock: the current instant in UTC.
         catalog: finds task runners by type; None finds none.
-        layers: opens the store of trees behind caches, when the first cache is met; None keeps no caches.
+        layers: opens what makes directories out of layers, when the first is needed; None for plain directories,
+            without caches.
         masker: knows every secret that was used in this process; None makes one.
+        containment: hides tercel's own files from scripts; None hides nothing.
     """
 
     __slots__ = (
         "catalog",
         "clock",
+        "containment",
         "directories",
         "error_logs",
         "key_values",
@@ -74,8 +78,9 @@ class WorkerServices:
         error_logs: Callable[[str], Sequence[LogEntry]] | None = None,
         clock: Callable[[], datetime] | None = None,
         catalog: Catalog | None = None,
-        layers: Callable[[], "LayerStore"] | None = None,
+        layers: Callable[[], "LayerServices"] | None = None,
         masker: Masker | None = None,
+        containment: "Containment | None" = None,
     ) -> None:
         self.storage = storage
         self.logs = logs
@@ -90,6 +95,7 @@ class WorkerServices:
         self.catalog = catalog
         self.layers = layers
         self.masker = masker or Masker()
+        self.containment = containment
 
     def _stored_namespace_files(self, namespace: str) -> NamespaceFiles:
         return StoredNamespaceFiles(self.storage, namespace)

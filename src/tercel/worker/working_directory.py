@@ -4,12 +4,12 @@ The phases follow one another; the result is given back only when the last one i
 WorkingDirectory ended before its files are where its outputs say.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import perf_counter
 from typing import TYPE_CHECKING
 
 from tercel.errors import TaskFailedError, TaskKilledError, UserError
-from tercel.model import Cache, DirectoryTask, State, TaskRun, WorkerResult
+from tercel.model import DirectoryTask, State, Task, TaskRun, WorkerResult
 from tercel.plugin_api import Outputs
 from tercel.worker.attempt import ReportedFailureError, run_attempt, watch
 from tercel.worker.children import Children
@@ -19,6 +19,8 @@ from tercel.worker.run_context import TaskContext
 
 if TYPE_CHECKING:
     from tercel.worker.directory_cache import DirectoryCache
+    from tercel.worker.layer_services import LayerServices
+    from tercel.worker.recorder import Recorder
 
 
 def run_directory(
@@ -48,17 +50,29 @@ class _DirectoryRun:
         self._scene = scene
         self._scope = scope
         self._context = context
-        self._children = Children(scene, scope, report_child)
-        self._cache = None if task.cache is None else self._opened(task.cache)
+        self._layers = None if scene.workplace.layered is None else _layers_of(scene)
+        self._recorder = self._opened_recorder()
+        self._cache = self._opened_cache()
+        self._children = Children(scene, scope, report_child, self._recorder)
 
-    def _opened(self, cache: Cache) -> "DirectoryCache | None":
-        layers = self._scene.services.layers
-        if layers is None:
+    def _opened_recorder(self) -> "Recorder | None":
+        layered = self._scene.workplace.layered
+        if layered is None or self._layers is None:
+            return None
+        from tercel.worker.recorder import Recorder  # noqa: PLC0415  # not without layers
+
+        services = self._scene.services
+        return Recorder(self._scene.job, layered, self._layers.snapshots, services.clock, self._context.logger.warn)
+
+    def _opened_cache(self) -> "DirectoryCache | None":
+        if self._task.cache is None:
+            return None
+        if self._recorder is None or self._layers is None:
             self._context.logger.warn("This worker keeps no caches.")
             return None
         from tercel.worker.directory_cache import DirectoryCache  # noqa: PLC0415  # not without a cache
 
-        return DirectoryCache(cache, layers(), self._scene, self._context)
+        return DirectoryCache(self._task.cache, self._layers, self._recorder, self._scene, self._context)
 
     def to_end(self, context: TaskContext) -> Outputs:
         """All phases but the last, the removal of the directory.
@@ -73,9 +87,10 @@ class _DirectoryRun:
             else watch(self._task.timeout, context, self._scope, self._scene.timeouts)
         )
         try:
-            self._fill()
-            for child in self._task.tasks:
-                if not child.disabled and not self._children.run(child):
+            children = [child for child in self._task.tasks if not child.disabled]
+            done = self._fill(children)
+            for place, child in enumerate(children[done:], done + 1):
+                if not self._children.run(child, is_last=place == len(children)):
                     break
         finally:
             # The timeout is over the directory's filling and the children, not over what is done with the result.
@@ -83,19 +98,49 @@ class _DirectoryRun:
                 timer.cancel()
         return self._collect()
 
-    def _fill(self) -> None:
-        context, cache = self._context, self._cache
+    def _fill(self, children: Sequence[Task]) -> int:
+        """Put into the directory what the first child finds; gives how many children an earlier job has done."""
+        context, recorder, cache = self._context, self._recorder, self._cache
         directory = self._scene.workplace.directory
-        context.logger.debug(f"The directory is {directory}.")
+        context.logger.debug(f"The directory is {directory}{self._method()}.")
+        if self._scene.job.children and recorder is None:
+            self._children.run_all_again()
+        elif self._scene.job.children and recorder is not None:
+            from tercel.worker.resumption import go_on  # noqa: PLC0415  # only after a restart or a lost worker
+
+            snapshots = None if self._layers is None else self._layers.snapshots
+            done = go_on(self._scene, recorder, snapshots, children, context=context, stage=self._stage)
+            if done is not None:
+                for row in done:
+                    self._children.take_over(row)
+                if cache is not None:
+                    cache.go_on(recorder.snapshot.cache, recorder.snapshot.entry)
+                return len(done)
+            recorder.directory.fill([])  # whatever it has come to
+            self._children.run_all_again()
         if cache is not None:
             cache.restore()
             context.stop_if_killed()
+        if recorder is not None and not recorder.directory.layers:
+            recorder.directory.fill([])
+        self._stage()
+        if recorder is not None:
+            recorder.inputs_written()
+        context.stop_if_killed()
+        return 0
+
+    def _method(self) -> str:
+        """How the directory is made, for people."""
+        if self._layers is None:
+            return ""
+        layers = self._layers.layers
+        return f", by {layers.backend}" + (f", as {layers.why}" if layers.why else "")
+
+    def _stage(self) -> None:
+        """Write namespace and input files."""
         self._stage_namespace_files()
-        context.stop_if_killed()
-        context.write_input_files(self._task.input_files)
-        if cache is not None:
-            cache.remember()
-        context.stop_if_killed()
+        self._context.stop_if_killed()
+        self._context.write_input_files(self._task.input_files)
 
     def _stage_namespace_files(self) -> None:
         files = self._task.namespace_files
@@ -123,6 +168,8 @@ class _DirectoryRun:
             outputs.update(outputFiles=uris, uris=uris)
             if self._task.output_files:
                 self._context.metric("outputfiles.count", len(uris))
+        if self._recorder is not None:
+            self._recorder.finish()
         if self._cache is not None:
             succeeded = not failure and self._children.state in {State.SUCCESS, State.WARNING}
             self._cache.save(self._scope, succeeded=succeeded)
@@ -140,3 +187,7 @@ class _DirectoryRun:
             raise ReportedFailureError(children.failure, outputs=outputs)
         outputs.warned = children.state is State.WARNING
         return outputs
+
+
+def _layers_of(scene: JobScene) -> "LayerServices | None":
+    return None if scene.services.layers is None else scene.services.layers()

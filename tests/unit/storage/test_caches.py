@@ -7,17 +7,29 @@ import pytest
 
 from tercel.errors import NotFoundError
 from tercel.model.packs import PackedTree
-from tercel.storage.caches import CacheEntry, CacheKey, Caches, Found, patterns_differ, this_platform
+from tercel.storage.caches import CacheEntry, CacheKey, Caches, Use, age_of, patterns_differ, this_platform
 from tercel.storage.local import LocalStorage
 
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 KEY = CacheKey("company.team", "my-flow", "wd")
+A, B, C = (letter * 32 for letter in "abc")
 
 
-def an_entry(key: CacheKey = KEY, *, content: str = "a", saved_at: datetime = NOON, **more: object) -> CacheEntry:
-    pack = PackedTree(sha256=content[:1] * 64, files=1, bytes=10, packed_bytes=5, root="/tmp/x")
-    entry = CacheEntry(key=key, saved_at=saved_at, patterns=("venv/**",), platform=this_platform(), pack=pack)
+def a_pack(layer: str) -> PackedTree:
+    return PackedTree(id=layer, sha256=layer * 2, files=1, bytes=10, packed_bytes=5, root="/tmp/x")
+
+
+def an_entry(*layers: str, key: CacheKey = KEY, saved_at: datetime = NOON, **more: object) -> CacheEntry:
+    entry = CacheEntry(
+        id="e" * 32,
+        key=key,
+        saved_at=saved_at,
+        patterns=("venv/**",),
+        platform=this_platform(),
+        root="/tmp/x",
+        layers=tuple(map(a_pack, layers or (A,))),
+    )
     return msgspec.structs.replace(entry, **more)
 
 
@@ -27,13 +39,28 @@ class Fixture:
         self.caches = Caches(self.storage)
         self._folder = folder
 
-    def save(self, entry: CacheEntry) -> bool:
+    def store(self, layer: str, key: CacheKey = KEY) -> None:
         file = self._folder / "pack"
-        file.write_text(entry.pack.sha256)
-        return self.caches.save(entry, str(file))
+        file.write_text(layer)
+        self.caches.store(key, layer, str(file))
+        assert not file.exists()
+
+    def publish(self, entry: CacheEntry) -> bool:
+        """Store what is not there of an entry, and point to it."""
+        for layer in entry.layers:
+            if not self.storage.exists(self.caches.object_uri(entry.key, layer.id)):
+                self.store(layer.id, entry.key)
+        return self.caches.publish(entry)
+
+    def current(self) -> CacheEntry | None:
+        stored = self.caches.read(KEY)
+        return None if stored is None else stored.entry
 
     def files(self) -> list[str]:
         return [file.uri.removeprefix("kestra://") for file in self.storage.list("/")]
+
+    def objects(self) -> list[str]:
+        return [name[0] for uri in self.files() if (name := Path(uri).name).endswith(".tar.zst")]
 
 
 @pytest.fixture
@@ -60,130 +87,203 @@ class TestFolder:
         assert len(set(folders)) == len(folders)
 
 
-class TestFind:
+class TestRead:
     def test_given_nothing_saved_then_none(self, cached: Fixture) -> None:
-        assert cached.caches.find(KEY, now=NOON) == Found("none")
+        assert cached.caches.read(KEY) is None
 
-    def test_given_a_saved_entry_then_a_hit_with_its_age_and_its_object(self, cached: Fixture) -> None:
-        entry = an_entry(seconds=12.5, execution_id="e1", revision=3)
-        assert cached.save(entry)
+    def test_given_a_published_entry_then_it_is_read_back_with_its_version(self, cached: Fixture) -> None:
+        entry = an_entry(A, B, seconds=12.5, execution_id="e1", revision=3, files=4, bytes=20)
+        assert cached.publish(entry)
 
-        found = cached.caches.find(KEY, now=NOON + HOUR)
+        stored = cached.caches.read(KEY)
 
-        assert (found.outcome, found.entry, found.age) == ("hit", entry, HOUR)
-        with cached.caches.open(entry) as stream:
-            assert stream.read() == b"a" * 64
-        assert cached.caches.version(entry)
+        assert stored is not None
+        assert (stored.entry, entry.packed_bytes) == (entry, 10)
+        assert stored.version == cached.storage.stat(f"kestra://{KEY.folder}/current.json").version
 
-    @pytest.mark.parametrize(
-        ("age", "ttl", "outcome"),
-        [
-            (timedelta(hours=2), timedelta(hours=5), "hit"),
-            (timedelta(minutes=10), timedelta(minutes=5), "expired"),
-            (timedelta(days=9999), None, "hit"),
-            (HOUR, HOUR, "hit"),
-            (HOUR + timedelta(microseconds=1), HOUR, "expired"),
-            (timedelta(seconds=1), timedelta(0), "expired"),
-            (timedelta(0), timedelta(0), "hit"),
-        ],
-    )
-    def test_given_an_age_and_the_ttl_of_now_then_it_is_strictly_after(
-        self, cached: Fixture, age: timedelta, ttl: timedelta | None, outcome: str
+    @pytest.mark.parametrize("text", [b"", b"garbage", b"{}", b"\xff", b'{"formatVersion":2}'])
+    def test_given_a_pointer_that_cannot_be_read_then_it_has_a_version_and_no_entry(
+        self, cached: Fixture, text: bytes
     ) -> None:
-        cached.save(an_entry())
-
-        assert cached.caches.find(KEY, now=NOON + age, ttl=ttl).outcome == outcome
-        assert (cached.files() == []) is (outcome == "expired")
-
-    def test_given_a_hit_within_the_hour_when_counted_from_last_use_then_it_lives_on(self, cached: Fixture) -> None:
-        cached.save(an_entry())
-        used, later = NOON + timedelta(minutes=30), NOON + timedelta(minutes=65)
-
-        cached.caches.touch(an_entry(), used)
-
-        assert cached.caches.find(KEY, now=later, ttl=HOUR, ttl_from="LAST_USED").outcome == "hit"
-        assert cached.caches.find(KEY, now=later, ttl=HOUR).outcome == "expired"
-
-    def test_given_a_new_entry_then_the_use_of_the_old_one_counts_no_more(self, cached: Fixture) -> None:
-        cached.save(an_entry())
-        cached.caches.touch(an_entry(), NOON + 5 * HOUR)
-        cached.save(an_entry(content="b", saved_at=NOON + HOUR))
-
-        found = cached.caches.find(KEY, now=NOON + 3 * HOUR, ttl=HOUR, ttl_from="LAST_USED")
-
-        assert found.outcome == "expired"
-
-    def test_given_another_platform_then_it_is_said(self, cached: Fixture) -> None:
-        cached.save(an_entry(platform="linux-riscv64"))
-
-        assert cached.caches.find(KEY, now=NOON).outcome == "platform"
-        assert cached.caches.find(KEY, now=NOON, platform="linux-riscv64").outcome == "hit"
-
-    @pytest.mark.parametrize("text", [b"", b"garbage", b"{}", b'{"formatVersion": 1}', b"\xff"])
-    def test_given_a_pointer_that_cannot_be_read_then_damaged_once_and_gone(self, cached: Fixture, text: bytes) -> None:
         cached.storage.put(f"{KEY.folder}/current.json", BytesIO(text))
 
-        assert cached.caches.find(KEY, now=NOON).outcome == "damaged"
-        assert cached.caches.find(KEY, now=NOON).outcome == "none"
+        stored = cached.caches.read(KEY)
+
+        assert stored is not None
+        assert stored.entry is None
+        assert cached.caches.drop(stored, KEY)
+        assert cached.files() == []
+
+    @pytest.mark.parametrize("text", [b'{"formatVersion": 1}', b'{"formatVersion": 3, "new": true}'])
+    def test_given_a_pointer_of_another_version_of_tercel_then_none_and_it_stays(
+        self, cached: Fixture, text: bytes
+    ) -> None:
+        cached.storage.put(f"{KEY.folder}/current.json", BytesIO(text))
+
+        assert cached.caches.read(KEY) is None
+        assert cached.files() == [f"{KEY.folder}/current.json"]
 
     def test_given_an_entry_of_another_identity_in_its_place_then_none(self, cached: Fixture) -> None:
-        other = an_entry(CacheKey("company.team", "my-flow", "other"))
+        other = an_entry(key=CacheKey("company.team", "my-flow", "other"))
         cached.storage.put(f"{KEY.folder}/current.json", BytesIO(msgspec.json.encode(other)))
 
-        assert cached.caches.find(KEY, now=NOON).outcome == "none"
+        assert cached.caches.read(KEY) is None
+
+    @pytest.mark.parametrize(
+        ("old", "new"),
+        [
+            (b"2030-01-01T12:00:00Z", b"2030-01-01T12:00:00"),
+            (b"a" * 64, b"../../../../x"),
+            (b'"' + b"a" * 32 + b'"', b'"../../../../x"'),
+            (b'"bytes":10', b'"bytes":-10'),
+            (b'"my-flow"', b'"my-fl\xff"'),
+        ],
+    )
+    def test_given_a_pointer_that_we_never_write_then_it_is_no_entry(
+        self, cached: Fixture, old: bytes, new: bytes
+    ) -> None:
+        content = msgspec.json.encode(an_entry())
+        assert old in content
+        cached.storage.put(f"{KEY.folder}/current.json", BytesIO(content.replace(old, new)))
+
+        stored = cached.caches.read(KEY)
+
+        assert stored is not None
+        assert stored.entry is None
 
 
-class TestSave:
-    def test_given_a_newer_entry_then_only_its_object_stays(self, cached: Fixture) -> None:
-        cached.save(an_entry())
+class TestObjects:
+    def test_given_a_stored_layer_then_it_can_be_opened_and_has_a_version(self, cached: Fixture) -> None:
+        cached.store(A)
 
-        assert cached.save(an_entry(content="b"))
+        with cached.caches.open(KEY, A) as stream:
+            assert stream.read() == A.encode()
+        assert cached.caches.version(KEY, A)
+        assert cached.files() == [f"{KEY.folder}/objects/{A}.tar.zst"]
 
-        folder = KEY.folder
-        assert cached.files() == [f"{folder}/current.json", f"{folder}/objects/{'b' * 64}.tar.zst"]
+    def test_given_another_content_then_the_version_is_another(self, cached: Fixture) -> None:
+        cached.store(A)
+        before = cached.caches.version(KEY, A)
+
+        cached.storage.put(f"{KEY.folder}/objects/{A}.tar.zst", BytesIO(b"else"))
+
+        assert cached.caches.version(KEY, A) != before
+
+    def test_given_none_then_it_is_not_found(self, cached: Fixture) -> None:
         with pytest.raises(NotFoundError):
-            cached.caches.version(an_entry())
+            cached.caches.version(KEY, A)
+        with pytest.raises(NotFoundError):
+            cached.caches.open(KEY, A)
 
-    def test_given_the_same_content_then_nothing_is_stored(self, cached: Fixture) -> None:
-        cached.save(an_entry())
 
-        assert not cached.save(an_entry(saved_at=NOON + HOUR))
-        assert cached.caches.find(KEY, now=NOON + HOUR).age == HOUR
+class TestUse:
+    def test_given_a_touch_then_it_is_the_last_use_of_that_entry_only(self, cached: Fixture) -> None:
+        entry = an_entry()
+        assert cached.caches.use(entry) is None
 
-    def test_given_the_same_content_for_other_patterns_then_the_pointer_tells(self, cached: Fixture) -> None:
-        cached.save(an_entry())
+        cached.caches.touch(entry, NOON + HOUR)
 
-        assert cached.save(an_entry(patterns=("b/**",)))
+        assert cached.caches.use(entry) == Use(entry.id, NOON + HOUR)
+        assert cached.caches.use(an_entry(id="f" * 32)) is None
 
-        entry = cached.caches.find(KEY, now=NOON).entry
-        assert entry is not None
-        assert patterns_differ(entry, ["venv/**"], [])
-        assert not patterns_differ(entry, ["b/**"], [])
-        assert cached.caches.version(entry)
+    def test_given_a_note_of_use_without_a_time_zone_then_it_does_not_count(self, cached: Fixture) -> None:
+        cached.caches.touch(an_entry(), NOON.replace(tzinfo=None))
 
-    def test_given_the_object_is_gone_then_the_same_content_is_stored_again(self, cached: Fixture) -> None:
-        cached.save(an_entry())
-        cached.storage.delete([f"kestra://{KEY.folder}/objects/{'a' * 64}.tar.zst"])
+        assert cached.caches.use(an_entry()) is None
 
-        assert cached.save(an_entry())
-        assert cached.caches.version(an_entry())
+    def test_given_a_touch_then_the_pointer_is_not_written(self, cached: Fixture) -> None:
+        cached.publish(an_entry())
+        before = cached.caches.read(KEY)
+
+        cached.caches.touch(an_entry(), NOON)
+
+        assert cached.caches.read(KEY) == before
+
+
+class TestAge:
+    @pytest.mark.parametrize(
+        ("ttl_from", "used", "age"),
+        [
+            ("SAVED", None, 3 * HOUR),
+            ("SAVED", NOON + HOUR, 3 * HOUR),
+            ("LAST_USED", None, 3 * HOUR),
+            ("LAST_USED", NOON + HOUR, 2 * HOUR),
+            ("LAST_USED", NOON - HOUR, 3 * HOUR),
+        ],
+    )
+    def test_given_a_save_and_a_use_then_the_later_one_counts_where_uses_do(
+        self, ttl_from: str, used: datetime | None, age: timedelta
+    ) -> None:
+        entry = an_entry()
+        use = None if used is None else Use(entry.id, used)
+
+        assert age_of(entry, use, NOON + 3 * HOUR, ttl_from) == age  # type: ignore[arg-type]
+
+
+class TestPatternsDiffer:
+    def test_given_the_same_ones_then_not_and_given_others_then_so(self) -> None:
+        entry = an_entry(patterns=("a", "b"), exclude=("c",))
+
+        assert not patterns_differ(entry, ["a", "b"], ["c"])
+        assert patterns_differ(entry, ["b", "a"], ["c"])
+        assert patterns_differ(entry, ["a", "b"], [])
+
+
+class TestPublish:
+    def test_given_a_newer_entry_then_only_its_objects_stay(self, cached: Fixture) -> None:
+        cached.publish(an_entry(A, B))
+
+        assert cached.publish(an_entry(B, C, saved_at=NOON + HOUR))
+
+        assert cached.objects() == ["b", "c"]
+        assert len(cached.files()) == 3
+
+    def test_given_one_that_was_saved_later_then_it_stays_and_what_only_ours_needs_goes(self, cached: Fixture) -> None:
+        later = an_entry(A, B, saved_at=NOON + HOUR)
+        cached.publish(later)
+
+        assert not cached.publish(an_entry(A, C))
+
+        assert cached.current() == later
+        assert cached.objects() == ["a", "b"]
+
+    def test_given_a_pointer_that_cannot_be_read_then_it_is_replaced(self, cached: Fixture) -> None:
+        cached.storage.put(f"{KEY.folder}/current.json", BytesIO(b"{"))
+
+        assert cached.publish(an_entry())
+
+        assert cached.current() == an_entry()
+
+    def test_given_it_is_published_again_then_nothing_changes(self, cached: Fixture) -> None:
+        cached.publish(an_entry(A, B))
+
+        assert cached.publish(an_entry(A, B))
+
+        assert cached.objects() == ["a", "b"]
 
 
 class TestDrop:
     def test_given_a_fresh_entry_took_its_place_then_it_stays(self, cached: Fixture) -> None:
-        cached.save(an_entry())
-        found = cached.caches.find(KEY, now=NOON)
-        cached.save(an_entry(content="b"))
+        cached.publish(an_entry())
+        stored = cached.caches.read(KEY)
+        assert stored is not None
+        fresh = an_entry(B, saved_at=NOON + HOUR)
+        cached.publish(fresh)
 
-        assert not cached.caches.drop(found)
-        assert cached.caches.find(KEY, now=NOON).entry == an_entry(content="b")
+        assert not cached.caches.drop(stored, KEY)
 
-    def test_given_it_is_the_one_found_then_all_of_it_goes(self, cached: Fixture) -> None:
-        cached.save(an_entry())
+        assert cached.current() == fresh
+        assert cached.objects() == ["b"]
+
+    def test_given_it_is_the_one_read_then_all_of_it_goes(self, cached: Fixture) -> None:
+        cached.publish(an_entry(A, B))
         cached.caches.touch(an_entry(), NOON)
+        stored = cached.caches.read(KEY)
+        assert stored is not None
 
-        assert cached.caches.drop(cached.caches.find(KEY, now=NOON))
+        assert cached.caches.drop(stored, KEY)
         assert cached.files() == []
+        assert not cached.caches.drop(stored, KEY)
 
 
 class TestSearchAndDelete:
@@ -198,7 +298,7 @@ class TestSearchAndDelete:
 
     def test_given_entries_when_searched_then_those_of_the_place(self, cached: Fixture) -> None:
         for key in self.KEYS:
-            cached.save(an_entry(key))
+            cached.publish(an_entry(key=key))
         cached.storage.put("/company/team/my-flow/executions/e/tasks/cache/1/outputs/current.json", BytesIO(b"x"))
         cached.storage.put("/company/team/_files/cache/current.json", BytesIO(b"x"))
 
@@ -211,62 +311,51 @@ class TestSearchAndDelete:
         assert found("company.team", "my-flow", "wd") == set(self.KEYS[:2])
         assert found("none") == set()
 
+    def test_given_one_that_cannot_be_read_then_it_is_listed_and_can_be_deleted(self, cached: Fixture) -> None:
+        cached.store(A)
+        cached.storage.put(f"{KEY.folder}/current.json", BytesIO(b"{"))
+
+        [listed] = cached.caches.search()
+        cached.caches.delete(listed.folder)
+
+        assert (listed.folder, listed.entry, listed.use) == (KEY.folder, None, None)
+        assert cached.files() == []
+
     def test_given_a_flow_is_deleted_then_its_entries_go_and_no_others(self, cached: Fixture) -> None:
         for key in self.KEYS:
-            cached.save(an_entry(key))
+            cached.publish(an_entry(key=key))
 
         assert cached.caches.delete_flow("company.team", "my-flow") == 3
         assert {listed.entry and listed.entry.key for listed in cached.caches.search()} == set(self.KEYS[3:])
+        assert len(cached.objects()) == 3
+
+    def test_given_an_entry_is_deleted_then_one_below_it_by_a_key_stays(self, cached: Fixture) -> None:
+        for key in self.KEYS[:2]:
+            cached.publish(an_entry(key=key))
+
+        cached.caches.delete(KEY.folder)
+
+        assert [listed.folder for listed in cached.caches.search()] == [self.KEYS[1].folder]
+        assert cached.caches.version(self.KEYS[1], A)
 
     def test_given_a_use_when_listed_then_its_date_is_told(self, cached: Fixture) -> None:
-        cached.save(an_entry())
-        assert cached.caches.search()[0].last_used_at is None
+        cached.publish(an_entry())
+        assert cached.caches.search()[0].use is None
 
         cached.caches.touch(an_entry(), NOON + HOUR)
 
-        assert cached.caches.search()[0].last_used_at == NOON + HOUR
+        assert cached.caches.search()[0].use == Use(an_entry().id, NOON + HOUR)
 
-    def test_given_lost_objects_when_collected_then_only_old_ones_without_a_pointer_go(self, cached: Fixture) -> None:
-        cached.save(an_entry())
-        lost = cached.storage.put(f"{KEY.folder}/objects/{'c' * 64}.tar.zst", BytesIO(b"x"))
-        users = cached.storage.put(f"/else/cache/objects/{'c' * 64}.txt", BytesIO(b"x"))
+
+class TestCollect:
+    def test_given_lost_objects_then_only_old_ones_without_a_pointer_go(self, cached: Fixture) -> None:
+        cached.publish(an_entry(A, B))
+        cached.store(C)
+        users = cached.storage.put(f"/else/cache/objects/{C}.txt", BytesIO(b"x"))
         now = datetime.now(UTC)
 
         assert cached.caches.collect(now) == 0
         assert cached.caches.collect(now + 2 * HOUR) == 1
-        assert not cached.storage.exists(lost)
+
+        assert cached.objects() == ["a", "b"]
         assert cached.storage.exists(users)
-        assert cached.caches.version(an_entry())
-
-
-class TestHostilePointers:
-    @pytest.mark.parametrize(
-        ("old", "new"),
-        [
-            (b"2030-01-01T12:00:00Z", b"2030-01-01T12:00:00"),
-            (b"a" * 64, b"../../../../x"),
-            (b'"bytes":10', b'"bytes":-10'),
-            (b'"my-flow"', b'"my-fl\xff"'),
-        ],
-    )
-    def test_given_a_pointer_that_we_never_write_then_it_is_dropped(
-        self, cached: Fixture, old: bytes, new: bytes
-    ) -> None:
-        cached.save(an_entry())
-        path = f"{KEY.folder}/current.json"
-        with cached.storage.get(f"kestra://{path}") as file:
-            content = file.read()
-        assert old in content
-        cached.storage.put(path, BytesIO(content.replace(old, new)))
-
-        assert cached.caches.find(KEY, now=NOON).outcome == "damaged"
-        assert cached.caches.find(KEY, now=NOON).outcome == "none"
-
-    def test_given_a_note_of_use_without_a_time_zone_then_it_does_not_count(self, cached: Fixture) -> None:
-        entry = an_entry()
-        cached.save(entry)
-        cached.caches.touch(entry, NOON.replace(tzinfo=None))
-
-        found = cached.caches.find(KEY, now=NOON + 2 * HOUR, ttl=HOUR, ttl_from="LAST_USED")
-
-        assert found.outcome == "expired"
