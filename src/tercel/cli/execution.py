@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from tercel.cli.live_view import duration_text
-from tercel.cli.options import home_option, settings_of
+from tercel.cli.options import home_option, meant_execution, settings_of
 from tercel.model.execution import Execution
 from tercel.model.json_form import (
     duration_of,
@@ -30,7 +30,7 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="As JSON.")
 class _Group(click.Group):
     """Imports what runs executions only when it is called."""
 
-    _LATE = ("recover", "kill")
+    _LATE = ("recover", "restart", "kill")
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [*super().list_commands(ctx), *self._LATE]
@@ -45,7 +45,7 @@ class _Group(click.Group):
 
 @click.group(cls=_Group)
 def execution() -> None:
-    """Look at what ran, and go on with what was interrupted. EXECUTION is an id, or `last` for the newest one."""
+    """Look at what ran; go on with what was interrupted or failed. EXECUTION is an id, or `last` for the newest one."""
 
 
 @execution.command("list")
@@ -90,7 +90,7 @@ def _took(found: Execution) -> str:
 def show(execution_id: str, as_json: bool, home: Path | None) -> None:
     """Show an execution and its task runs."""
     with read_home(settings_of(home)) as opened:
-        found = opened.call(opened.queries.get_execution(_meant(opened, execution_id)))
+        found = opened.call(opened.queries.get_execution(meant_execution(opened, execution_id)))
         runs = opened.call(opened.queries.task_runs(found.id))
         is_interrupted = found.id in opened.interrupted()
     if as_json:
@@ -125,7 +125,7 @@ def show(execution_id: str, as_json: bool, home: Path | None) -> None:
 def logs(execution_id: str, task_id: str | None, level: str, as_json: bool, home: Path | None) -> None:
     """Print an execution's log."""
     with read_home(settings_of(home)) as opened:
-        meant = _meant(opened, execution_id)
+        meant = meant_execution(opened, execution_id)
         after, is_last = 0, False
         while not is_last:
             page = opened.call(opened.queries.logs(meant, min_level=LogLevel(level.upper()), after=after))
@@ -147,7 +147,7 @@ def logs(execution_id: str, task_id: str | None, level: str, as_json: bool, home
 def outputs(execution_id: str, task_id: str | None, home: Path | None) -> None:
     """Print the outputs of a flow and its tasks, as JSON."""
     with read_home(settings_of(home)) as opened:
-        found = opened.call(opened.queries.get_execution(_meant(opened, execution_id)))
+        found = opened.call(opened.queries.get_execution(meant_execution(opened, execution_id)))
         runs = opened.call(opened.queries.task_runs(found.id))
     of_tasks: dict[str, object] = {}
     for one in runs:
@@ -159,13 +159,26 @@ def outputs(execution_id: str, task_id: str | None, home: Path | None) -> None:
 @execution.command()
 @_ID
 @click.option("--copy-to", metavar="DIR", type=click.Path(file_okay=False, path_type=Path), help="Copy them there.")
+@click.option("--changes", "with_changes", is_flag=True, help="List what each task changed in its directory instead.")
+@_JSON
 @home_option
-def files(execution_id: str, copy_to: Path | None, home: Path | None) -> None:
-    """List the files that an execution stored, and where they are on disk."""
+def files(execution_id: str, copy_to: Path | None, with_changes: bool, as_json: bool, home: Path | None) -> None:
+    """List the files that an execution stored, and where they are on disk; or what its tasks changed."""
+    if with_changes and copy_to is not None:
+        raise click.UsageError("--changes and --copy-to exclude each other.")
     with read_home(settings_of(home)) as opened:
-        found = stored_files(opened.call(opened.queries.task_runs(_meant(opened, execution_id))))
-        for name, uri in found.items():
-            click.echo(f"{name}  {opened.storage.path_of(uri)}")
+        meant = meant_execution(opened, execution_id)
+        if with_changes:
+            from tercel.cli.changes import show_changes  # noqa: PLC0415  # needs layers, all else here does not
+
+            show_changes(opened, meant, as_json=as_json)
+            return
+        found = stored_files(opened.call(opened.queries.task_runs(meant)))
+        if as_json:
+            _print_json({name: str(opened.storage.path_of(uri)) for name, uri in found.items()})
+        else:
+            for name, uri in found.items():
+                click.echo(f"{name}  {opened.storage.path_of(uri)}")
         if copy_to is not None:
             _copy(opened, found, copy_to)
 
@@ -195,7 +208,7 @@ def _copy(opened: Home, found: Mapping[str, str], folder: Path) -> None:
 def metrics(execution_id: str, as_json: bool, home: Path | None) -> None:
     """List the metrics of an execution."""
     with read_home(settings_of(home)) as opened:
-        found = opened.call(opened.queries.metrics(_meant(opened, execution_id)))
+        found = opened.call(opened.queries.metrics(meant_execution(opened, execution_id)))
     if as_json:
         _print_json([metric_json(one) for one in found])
         return
@@ -203,16 +216,6 @@ def metrics(execution_id: str, as_json: bool, home: Path | None) -> None:
         tags = "".join(f" {key}={value}" for key, value in one.tags.items())
         unit = " ms" if one.type == "timer" else ""
         click.echo(f"{one.task_id}  {one.name}  {one.type}  {one.value:g}{unit}{tags}")
-
-
-def _meant(opened: Home, execution_id: str) -> str:
-    """An execution's id; `last` is the newest one's."""
-    if execution_id != "last":
-        return execution_id
-    found = opened.call(opened.queries.search_executions(ExecutionQuery(limit=1)))
-    if not found:
-        raise click.ClickException("Nothing was run in this home yet.")
-    return found[0].id
 
 
 def _print_json(value: object) -> None:

@@ -16,7 +16,7 @@ from typing import TextIO
 
 from tercel.model.execution import Execution, TaskRun
 from tercel.model.logs import LogEntry
-from tercel.model.state import State
+from tercel.model.state import State, StateChange
 from tercel.model.task import LEVEL_RANK, LogLevel
 
 _COLOURS: Mapping[str, str] = {
@@ -44,6 +44,7 @@ _MARKS: Mapping[str, str] = {
 _TOLD = frozenset(
     {State.RUNNING, State.RETRYING, State.SUCCESS, State.WARNING, State.FAILED, State.KILLED, State.SKIPPED}
 )
+_QUEUED = frozenset({State.CREATED, State.RESTARTED})
 _MOST_ACTIVE = 8
 _LONGEST_VALUE = 40
 _WAIT_S = 0.3
@@ -59,6 +60,7 @@ class LiveView:
         execution_id: the execution to show; what others do is left out.
         min_level: log lines below it are left out.
         is_live: redraw what is under way, and use colours.
+        since: what happened before is left out.
     """
 
     def __init__(
@@ -68,8 +70,10 @@ class LiveView:
         out: TextIO | None = None,
         min_level: LogLevel = LogLevel.INFO,
         is_live: bool | None = None,
+        since: datetime | None = None,
     ) -> None:
         self._execution_id = execution_id
+        self._since = since
         self._out = out or sys.stdout
         self._min_rank = LEVEL_RANK[min_level]
         self._is_live = self._out.isatty() if is_live is None else is_live
@@ -157,14 +161,14 @@ class LiveView:
         if len(run.history) < seen:
             seen = 0
         for change in run.history[seen:]:
-            if change.state in _TOLD:
-                took = f" in {duration_text(change.date - run.history[0].date)}" if change.state.is_terminal else ""
+            if change.state in _TOLD and (self._since is None or change.date >= self._since):
+                took = f" in {duration_text(change.date - begun_at(run.history))}" if change.state.is_terminal else ""
                 mark = self._painted(f"{_MARKS[change.state]} {name} {change.state}", change.state)
                 lines.append((change.date, f"{change.date:%H:%M:%S} {mark}{took}"))
         self._seen[run.id] = len(run.history)
         if run.state.is_terminal:
             self._active.pop(run.id, None)
-        elif run.state is not State.CREATED:
+        elif run.state not in _QUEUED:
             self._active[run.id] = self._painted(f"{_MARKS.get(run.state, '·')} {name} {run.state}", run.state)
         return lines
 
@@ -193,6 +197,8 @@ def duration_text(duration: timedelta) -> str:
     Example:
         >>> duration_text(timedelta(milliseconds=12)), duration_text(timedelta(seconds=125))
         ('0.012 s', '2 min 5 s')
+        >>> duration_text(timedelta(days=9, hours=3))
+        '9 d 3 h'
     """
     seconds = duration.total_seconds()
     if seconds < 1:
@@ -200,7 +206,15 @@ def duration_text(duration: timedelta) -> str:
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(int(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
+
+
+def begun_at(history: Sequence[StateChange]) -> datetime:
+    """When what has this history began: was made, or restarted last."""
+    return next((change.date for change in reversed(history) if change.state is State.RESTARTED), history[0].date)
 
 
 def _heading(entry: LogEntry) -> tuple[datetime, LogLevel, str | None]:

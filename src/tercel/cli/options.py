@@ -3,12 +3,15 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from tercel.model.task import LogLevel
 from tercel.settings import Settings, read_settings, unknown_settings
+
+if TYPE_CHECKING:
+    from tercel.server import Home
 
 C = TypeVar("C", bound=Callable[..., Any])
 
@@ -67,6 +70,18 @@ def settings_of(home: Path | None, **given: object) -> Settings:
     for sentence in unknown_settings(os.environ):
         click.echo(f"Warning: {sentence}", err=True)
     return read_settings(os.environ, home=None if home is None else home.absolute(), **given)
+
+
+def meant_execution(home: "Home", execution_id: str) -> str:
+    """An execution's id; `last` is the newest one's."""
+    if execution_id != "last":
+        return execution_id
+    from tercel.store import ExecutionQuery  # noqa: PLC0415  # only for this word
+
+    found = home.call(home.queries.search_executions(ExecutionQuery(limit=1)))
+    if not found:
+        raise click.ClickException("Nothing was run in this home yet.")
+    return found[0].id
 
 
 def pairs(option: str) -> Callable[[click.Context, click.Parameter, tuple[str, ...]], dict[str, str]]:

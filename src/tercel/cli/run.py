@@ -10,7 +10,7 @@ from typing import TextIO, cast
 import click
 
 from tercel.cli.interrupts import Interrupts
-from tercel.cli.live_view import LiveView, duration_text, printable
+from tercel.cli.live_view import LiveView, begun_at, duration_text, printable
 from tercel.cli.options import (
     home_option,
     log_level_option,
@@ -23,7 +23,7 @@ from tercel.cli.output import standard_output
 from tercel.model.execution import Execution, TaskRun
 from tercel.model.flow import Flow
 from tercel.model.inputs import STORED
-from tercel.model.json_form import duration_of, execution_json, metric_json, stored_files
+from tercel.model.json_form import execution_json, metric_json, stored_files
 from tercel.model.logs import Metric
 from tercel.model.source import check_flow
 from tercel.model.state import State
@@ -64,7 +64,7 @@ def run(
     Exit code 0 for SUCCESS and WARNING, 1 for FAILED and KILLED, 2 for a flow or input that is refused. Ctrl-C and
     SIGTERM (exit code 143) kill the execution cleanly; a second one ends everything at once.
     """
-    source, flow = _read(flow_file)
+    source, flow = read_flow_file(flow_file)
     paths = _file_inputs(flow, inputs, files)
     inputs = {name: value for name, value in inputs.items() if name not in paths}
     settings = settings_of(home, task_runner=task_runner)
@@ -81,23 +81,28 @@ def run(
         interrupts.starting(lambda: engine.call(engine.operations.kill(execution_id)))
         engine.call(engine.operations.start(saved, inputs, files=paths, labels=labels, execution_id=execution_id))
         interrupts.started()
-        engine.call(engine.operations.wait(execution_id))
-        execution = engine.call(engine.queries.get_execution(execution_id))
-        runs = engine.call(engine.queries.task_runs(execution_id))
-        metrics = engine.call(engine.queries.metrics(execution_id))
+        execution, runs, metrics = end_of(engine, execution_id)
         stop()
         view.close()
         if as_json:
             shown = execution_json(execution, runs) | {"metrics": [metric_json(metric) for metric in metrics]}
             click.echo(json.dumps(shown, ensure_ascii=False, indent=2), file=out)
         else:
-            _summarise(out, engine, execution, runs, metrics)
+            summarise(out, engine, execution, runs, metrics)
     if output.error is not None:
         raise click.ClickException(f"The output could not be written: {output.error.strerror}.")
     sys.exit(interrupts.exit_code(execution.state))
 
 
-def _read(flow_file: Path) -> tuple[str, Flow]:
+def end_of(engine: Engine, execution_id: str) -> tuple[Execution, list[TaskRun], list[Metric]]:
+    """An execution, its task runs and its metrics, once it has ended and its log is written."""
+    engine.call(engine.operations.wait(execution_id))
+    execution = engine.call(engine.queries.get_execution(execution_id))
+    runs = engine.call(engine.queries.task_runs(execution_id))
+    return execution, runs, engine.call(engine.queries.metrics(execution_id))
+
+
+def read_flow_file(flow_file: Path) -> tuple[str, Flow]:
     """The flow's text and model; one that is refused ends the program with all its issues told."""
     try:
         source = flow_file.read_text(encoding="utf-8")
@@ -155,9 +160,10 @@ def _tell_interrupted(engine: Engine) -> None:
         _tell(f"{count} {were} interrupted; `tercel execution recover` goes on with {them}.")
 
 
-def _summarise(
+def summarise(
     out: TextIO, home: Home, execution: Execution, runs: Sequence[TaskRun], metrics: Sequence[Metric]
 ) -> None:
+    """Print how an execution ended and what came of it, for people."""
     click.echo(f"\n{ended_text(execution)}", file=out)
     if execution.message:
         click.echo(printable(execution.message), file=out)
@@ -177,8 +183,8 @@ def _summarise(
 
 
 def ended_text(execution: Execution) -> str:
-    """How an execution ended, for people."""
-    took = duration_text(duration_of(execution.history))
+    """How an execution ended, for people, and how long it took since it began or was restarted."""
+    took = duration_text(execution.history[-1].date - begun_at(execution.history))
     colour = {State.SUCCESS: "green", State.WARNING: "yellow"}.get(execution.state, "red")
     return f"{click.style(execution.state.value, fg=colour, bold=True)} in {took}, execution {execution.id}"
 

@@ -44,6 +44,15 @@ class TestPlainLines:
 
         assert out.getvalue() == ""
 
+    def test_given_an_instant_then_what_was_before_is_left_out_and_a_restart_begins_anew(self, out: StringIO) -> None:
+        view = LiveView("execution", out=out, since=NOON + timedelta(seconds=3))
+        states = ("CREATED", "RUNNING", "FAILED", "RESTARTED", "RUNNING", "SUCCESS")
+
+        view.changed(an_execution("RUNNING"), [a_task_run("say", *states)])
+        view.close()
+
+        assert out.getvalue() == "12:00:04 ▸ say RUNNING\n12:00:05 ✓ say SUCCESS in 2.0 s\n"
+
     def test_given_a_long_or_hostile_loop_value_then_it_is_cut_and_cleaned(self, out: StringIO) -> None:
         view = LiveView("execution", out=out)
 
