@@ -1,215 +1,277 @@
-"""How long the cache of a working directory takes, each figure over a floor measured in the same run.
+"""What working directories made of layers, and their caches, keep a run waiting for; and what is done behind it.
 
-The tree is a virtualenv with pandas, made once in the folder of $TERCEL_BENCH_TREES (by default below the system's
-temporary folder); where it cannot be installed, a made-up tree of the same shape. Prints one JSON line a figure.
+Measured in the worker, over floors of the same run. The tree is a virtualenv with pandas (`workers.a_tree`). Prints one
+JSON line a figure; `python -m bench.cache NAME…` measures only those below whose name contains NAME.
 """
 
+import json
 import os
-import random
-import resource
-import shutil
+import statistics
 import subprocess
 import sys
-import tempfile
-from collections.abc import Callable
-from datetime import UTC, datetime
+from collections.abc import Callable, Sequence
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 
+from bench import layers
 from bench.report import report, timed
-from tercel.layers import LayerStore
-from tercel.model.globs import Globs
-from tercel.storage.caches import CacheEntry, CacheKey, Caches, this_platform
-from tercel.storage.local import LocalStorage
+from bench.workers import (
+    Bench,
+    Measure,
+    Worker,
+    a_bench,
+    calm_collector,
+    in_turns,
+    nothing,
+    open_layers,
+    read_everything,
+    timed_command,
+    watched,
+    write_files,
+)
+from tercel.plugin_api import RunContext
+from tercel.worker.directory_cache import DirectoryCache
+from tercel.worker.recorder import Recorder
 
 ROUNDS = int(os.environ.get("TERCEL_BENCH_ROUNDS", "5"))
-PATTERNS = ("venv/**",)
+ROOT = Path(__file__).parents[1]
+SEED = ROOT.parent / "shared/seeds/flows/004_02_python_cached_dependencies.yaml"
+EXAMPLE = ROOT / "examples/flows/python_dependencies_cached.yaml"
+SAVE = ((Recorder, "finish"), (DirectoryCache, "save"))
+"""All that saving keeps a run waiting for: the last child's layer, and what is then done with the layers."""
 
 
-def main() -> None:
-    tree, kind = a_tree()
-    with tempfile.TemporaryDirectory(prefix="tercel-bench-", dir=tree.parent) as folder:
-        bench = Bench(Path(folder), tree)
-        report("cache.files", bench.files, f"files of {kind}")
-        report_both("cache.walk", bench.unchanged(), 1.5)
-        report_both("cache.first_save", bench.first_save(), 1.5)
-        report("cache.keep_in_pool", bench.keep())
-        report_both("cache.restore", bench.restore(), 1.0)
-        report_both("cache.restore_fetched", bench.restore_fetched())
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        report("cache.peak_memory", peak, "MB")
+def main(wanted: Sequence[str] = ()) -> None:
+    calm_collector()
+    with a_bench() as bench:
+        for name, measure in FIGURES.items():
+            if not wanted or any(part in name for part in wanted):
+                measure(bench)
 
 
-def report_both(name: str, measured_and_floor: tuple[float, float], target_ratio: float | None = None) -> None:
-    """Print what was measured over its floor."""
-    measured, floor = measured_and_floor
-    report(name, measured, floor=floor, target_ratio=target_ratio)
+def files(bench: Bench) -> None:
+    """What is measured with."""
+    count = sum(len(names) for _, _, names in os.walk(bench.tree))
+    report("cache.files", count, f"files of {bench.kind}, by {bench.worker.layers.layers.backend}")
 
 
-class Bench:
-    """A working directory with the tree in it, a local tier and a storage, all on one disk."""
-
-    def __init__(self, folder: Path, tree: Path) -> None:
-        self.folder = folder
-        self.run = folder / "run"
-        self.run.mkdir()
-        subprocess.run(["cp", "-a", tree, self.run / "venv"], check=True)
-        self.layers = LayerStore(folder / "pool")
-        self.caches = Caches(LocalStorage(folder / "storage"))
-        self.globs = Globs(PATTERNS)
-        self.files = len(self.layers.look(self.run, self.globs).entries)
-        self.entry: CacheEntry | None = None
-
-    def unchanged(self) -> tuple[float, float]:
-        """Finding that nothing changed, over a walk that looks at everything."""
-        baseline = self.layers.baseline(self.layers.look(self.run, self.globs))
-
-        def compare() -> None:
-            assert not self.layers.changes(baseline, self.layers.look(self.run, self.globs))
-
-        return in_turns(compare, lambda: bare_walk(str(self.run)), rounds=4 * ROUNDS)
-
-    def first_save(self) -> tuple[float, float]:
-        """From looking at the directory to the pointer in storage, over tar and zstd."""
-        target = self.folder / "floor.tar.zst"
-        floor = f"tar -C {self.run} -cf - venv | zstd -3 -T0 -q -f -o {target}"
-        return in_turns(
-            self._save,
-            lambda: subprocess.run(floor, shell=True, check=True),
-            before=lambda: self.caches.delete_flow("bench", "flow"),
-            warm=(self.run,),
-        )
-
-    def _save(self) -> None:
-        with self.layers.pack(self.layers.look(self.run, self.globs)) as packed:
-            self.entry = CacheEntry(
-                key=CacheKey("bench", "flow", "wd"),
-                saved_at=datetime.now(UTC),
-                patterns=PATTERNS,
-                platform=this_platform(),
-                pack=packed.facts,
-            )
-            self.caches.save(self.entry, packed.file)
-
-    def keep(self) -> float:
-        """Moving the directory's files into the local tier; uses them up, so it is done once."""
-        copy = self.folder / "copy"
-        copy.mkdir()
-        subprocess.run(["cp", "-a", self.run / "venv", copy / "venv"], check=True)
-        with self.layers.pack(self.layers.look(copy, self.globs)) as packed:
-            return timed(lambda: packed.keep("version"))
-
-    def restore(self) -> tuple[float, float]:
-        """From the local tier into an empty directory, over `cp -a`."""
-        self._save()
-        self._restore_to(self._new_folder())
-        return in_turns(
-            lambda: self._restore_to(self._new_folder()),
-            lambda: subprocess.run(["cp", "-a", self.run / "venv", self._new_folder()], check=True),
-            warm=(self.run, Path(self.layers.pool.folder)),
-        )
-
-    def restore_fetched(self) -> tuple[float, float]:
-        """On a worker that has to fetch and unpack first, over zstd and tar."""
-        packed = self.folder / "floor.tar.zst"
-
-        def fetched() -> None:
-            self.layers = LayerStore(self._new_folder())
-            self._restore_to(self._new_folder())
-
-        def unpacked() -> None:
-            subprocess.run(f"zstd -dcq {packed} | tar -C {self._new_folder()} -xpf -", shell=True, check=True)
-
-        return in_turns(fetched, unpacked, rounds=max(1, ROUNDS // 2))
-
-    def _new_folder(self) -> Path:
-        # Always another, removed at the end only: ext4 looks long for an inode where many have just been removed.
-        return Path(tempfile.mkdtemp(dir=self.folder))
-
-    def _restore_to(self, target: Path) -> None:
-        assert self.entry is not None
-        entry = self.entry
-        self.layers.restore(entry.pack, self.caches.version(entry), lambda: self.caches.open(entry), target)
+def restore(bench: Bench) -> None:
+    """Of the virtualenv, and of trees of 100 and of 50,000 files, one over the other."""
+    worker = bench.worker
+    for count in (100, 50_000):
+        worker.run(f"{count}", lambda context, count=count: write_files(context.working_directory / "venv", count))
+        worker.stored()
+    venv, few, many = in_turns(4 * ROUNDS, *(partial(_restore, worker, flow) for flow in ("venv", "100", "50000")))
+    report("cache.restore", venv, target=0.005)
+    report("cache.restore_100_files", few, target=0.005)
+    report("cache.restore_50000_files", many, floor=few, target=0.005, target_ratio=1.25)
+    first = statistics.median(_in_a_process("restore", worker.home)["seconds"] for _ in range(ROUNDS))
+    report("cache.restore_first_of_a_process", first, target=0.005)
 
 
-def in_turns(
-    measured: Callable[[], object],
-    floor: Callable[[], object],
-    before: Callable[[], object] = lambda: None,
-    rounds: int = ROUNDS,
-    warm: tuple[Path, ...] = (),
-) -> tuple[float, float]:
-    """The least of both, as what others do on the machine is no part of it; in turns, *warm* in the page cache."""
-    times: tuple[list[float], list[float]] = ([], [])
-    for number in range(rounds * 2):
-        which = (number + number // 2) % 2
-        before()
+def _restore(worker: Worker, flow_id: str) -> float:
+    """Seconds from the look-up until the files are in place."""
+    with watched((DirectoryCache, "restore")) as times:
+        worker.run(flow_id, nothing)
+    return sum(times)
+
+
+def _restore_once(home: Path) -> dict[str, float]:
+    return {"seconds": _restore(Worker(home), "venv")}
+
+
+def restore_by_copy(bench: Bench) -> None:
+    """Over `cp -a`."""
+    worker = bench.copying_worker
+
+    def copy() -> float:
+        return timed(lambda: subprocess.run(["cp", "-a", bench.tree, bench.new_folder()], check=True))
+
+    read_everything(bench.tree)
+    read_everything(worker.home / "layers")
+    value, floor = in_turns(ROUNDS, partial(_restore, worker, "venv"), copy)
+    report("cache.restore_by_copy", value, floor=floor, target_ratio=1.0)
+
+
+def restore_fetched(bench: Bench) -> None:
+    """On a worker that has to fetch and unpack first, over zstd and tar."""
+    storage = bench.worker.home / "storage"
+    packed = bench.folder / "floor.tar.zst"
+    subprocess.run(_packed_by_tar(bench, packed), shell=True, check=True)
+
+    def fetched() -> float:
+        home = bench.new_folder()
+        (home / "storage").symlink_to(storage)
+        return _restore(Worker(home), "venv")
+
+    value, floor = in_turns(
+        max(2, ROUNDS // 2),
+        fetched,
+        lambda: timed_command(f"zstd -dcq {packed} | tar -C {bench.new_folder()} -xpf -"),
+    )
+    report("cache.restore_fetched", value, floor=floor)
+
+
+def _packed_by_tar(bench: Bench, target: Path) -> str:
+    return f"tar -C {bench.tree.parent} -cf - {bench.tree.name} | zstd -3 -T0 -q -f -o {target}"
+
+
+def save(bench: Bench) -> None:
+    """Where nothing changed since it was restored, and where 50 files were changed and 10 are new."""
+    worker = bench.worker
+    unchanged, changed = in_turns(
+        2 * ROUNDS, partial(_save, worker, "venv", nothing), partial(_save, worker, "venv", _change_60)
+    )
+    report("cache.save_unchanged", unchanged, target=0.001)
+    report("cache.save_60_files", changed, target=0.015)
+
+
+def _save(worker: Worker, flow_id: str, child: Callable[[RunContext], object]) -> float:
+    """Seconds that saving what *child* did keeps the run waiting; it is stored afterwards."""
+    with watched(*SAVE) as times:
+        worker.run(flow_id, child)
+    worker.stored()
+    return sum(times)
+
+
+def _change_60(context: RunContext) -> None:
+    root = context.working_directory / "venv"
+    changed = 0
+    for path in root.rglob("*.py"):
+        if changed < 50 and path.stat().st_size:
+            with path.open("ab") as file:
+                file.write(b"# changed\n")
+            changed += 1
+    mark = os.urandom(4).hex()
+    for number in range(10):
+        (root / f"new-{mark}-{number}.txt").write_text("new\n" * 100)
+
+
+def first_save(bench: Bench) -> None:
+    """What the run waits for; then the packing behind it, over tar and zstd, and the memory that it needs."""
+    saves: list[float] = []
+    packs: list[float] = []
+    floors: list[float] = []
+    memory: list[float] = []
+    for _ in range(ROUNDS):
+        worker = Worker(bench.new_folder())
+        with watched(*SAVE) as times:
+            worker.run("venv", bench.fetch_tree)
+        saves.append(sum(times))
         os.sync()
-        for folder in warm:
-            read_everything(folder)
-        times[which].append(timed((measured, floor)[which]))
-    return min(times[0]), min(times[1])
+        packed = _in_a_process("store", worker.home)
+        packs.append(packed["seconds"])
+        memory.append(packed["grown_mb"])
+        os.sync()
+        floors.append(timed_command(_packed_by_tar(bench, bench.folder / "floor.tar.zst")))
+    report("cache.first_save", statistics.median(saves), target=0.02)
+    report("cache.pack", statistics.median(packs), floor=statistics.median(floors), target_ratio=1.2)
+    report("cache.pack_memory", statistics.median(memory), "MB", target=64)
 
 
-def read_everything(folder: Path) -> None:
-    for path in folder.rglob("*"):
-        if path.is_file():
-            path.read_bytes()
+def _store(home: Path) -> dict[str, float]:
+    """Store what the runs of a home have saved: the seconds it took, and what this process has grown by."""
+    for name in ("hashlib", "zstandard", "tercel.layers.packs"):
+        import_module(name)
+    services = open_layers(home)
+    before = _memory_kb("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew here
+    services.keeper.entrust_leftovers()
+    seconds = timed(services.keeper.wait)
+    return {"seconds": seconds, "grown_mb": (_memory_kb("VmHWM") - before) / 1024}
 
 
-def bare_walk(folder: str) -> int:
-    """The least a walk can do: list every folder and stat every entry."""
-    count = 0
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            entry.stat(follow_symlinks=False)
-            count += 1
-            if entry.is_dir(follow_symlinks=False):
-                count += bare_walk(entry.path)
-    return count
+def _memory_kb(what: str) -> int:
+    [line] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(what)]
+    return int(line.split()[1])
 
 
-def a_tree() -> tuple[Path, str]:
-    """A virtualenv with pandas, or a tree of its shape; kept for the next time."""
-    folder = Path(os.environ.get("TERCEL_BENCH_TREES", f"{tempfile.gettempdir()}/tercel-bench-trees"))
-    real, made_up = folder / "pandas-venv", folder / "made-up-venv"
-    if real.is_dir():
-        return real, "a virtualenv with pandas"
-    folder.mkdir(parents=True, exist_ok=True)
-    staged = folder / f"staged-{os.getpid()}"
+def growth(bench: Bench) -> None:
+    """Of what depends on the number of files changed: each file of 10,000 over each of 1,000, and of that over 100."""
+    counts = (100, 1000, 10_000)
+    for backend, parts in (("", ("save", "pack")), ("copy", ("freeze_by_copy", "save_by_copy"))):
+        figures = [_per_file(bench, backend, count) for count in counts]
+        for part, values in zip(parts, zip(*figures, strict=True), strict=True):
+            for count, value, floor in zip(counts[1:], values[1:], values, strict=False):
+                report(f"cache.growth.{part}_{count}", value * 1e6, "µs/file", floor=floor * 1e6, target_ratio=1.2)
+
+
+def _per_file(bench: Bench, backend: str, count: int) -> tuple[float, float]:
+    """Seconds for each of *count* files that are changed: saved and packed, or by copy frozen and saved."""
+    worker = Worker(bench.new_folder(), backend)
+    texts = iter(f"{number}" * 100 for number in range(100))
+
+    def write(context: RunContext) -> None:
+        write_files(context.working_directory / "venv", count, next(texts))
+
+    def measured() -> tuple[float, float]:
+        with watched((Recorder, "end_step")) as freezes, watched(*SAVE) as saves:
+            worker.run("many", write, nothing)
+        packing = timed(worker.stored)
+        return (freezes[0], sum(saves)) if backend else (sum(saves), packing)
+
+    measured()
+    rounds = [measured() for _ in range(3)]
+    first, second = (statistics.median(values) / count for values in zip(*rounds, strict=True))
+    return first, second
+
+
+def python_example(bench: Bench) -> None:
+    """The flow whose virtualenv comes from the cache: the second run over the first, as whole commands.
+
+    The flow of the seeds where they are and pandas can be had; otherwise the example that does the same with less.
+    """
+    for flow in (SEED, EXAMPLE):
+        times = _commands(bench, flow) if flow.is_file() else []
+        if times:
+            name = f"cache.python_example.{flow.stem}.second_run"
+            report(name, statistics.median(times[1:]), floor=times[0], target_ratio=0.3)
+            return
+    sys.exit(f"{EXAMPLE} does not run.")
+
+
+def _commands(bench: Bench, flow: Path) -> list[float]:
+    """Seconds of each of four runs; none where one fails."""
+    binaries = Path(sys.executable).parent
+    command = [binaries / "tercel", "run", flow, "--home", bench.new_folder() / "home"]
+    env = {**os.environ, "PATH": f"{binaries}{os.pathsep}{os.environ['PATH']}"}
+
+    def run() -> object:
+        return subprocess.run(command, cwd=bench.folder, env=env, capture_output=True, check=True)
+
     try:
-        subprocess.run([sys.executable, "-m", "venv", staged], check=True, capture_output=True)
-        install = [staged / "bin/python", "-m", "pip", "install", "--quiet", "pandas"]
-        subprocess.run(install, check=True, capture_output=True, timeout=300)
-        subprocess.run([staged / "bin/python", "-c", "import pandas"], check=True, capture_output=True)
-        staged.rename(real)
-    except (subprocess.SubprocessError, OSError):
-        shutil.rmtree(staged, ignore_errors=True)
-    else:
-        return real, "a virtualenv with pandas"
-    if not made_up.is_dir():
-        make_up(staged)
-        staged.rename(made_up)
-    return made_up, "a made-up tree"
+        return [timed(run) for _ in range(4)]
+    except subprocess.CalledProcessError:
+        return []
 
 
-def make_up(root: Path) -> None:
-    """6,650 files of 170 MB in some 700 folders: many small texts and bytecode, a few large libraries."""
-    draw = random.Random(7)
-    words = [f"word_{number} = self.value[{number}]\n" for number in range(2000)]
-    for number in range(6600):
-        folder = root / "lib" / f"package-{number % 70}" / f"part-{number % 10}"
-        folder.mkdir(parents=True, exist_ok=True)
-        size = int(draw.lognormvariate(8.6, 1.3))
-        if number % 2:
-            content = "".join(draw.choices(words, k=size // 25 + 1)).encode()
-        else:
-            content = draw.randbytes(size // 2) + bytes(size - size // 2)
-        (folder / f"file-{number}.py").write_bytes(content)
-    (root / "libs").mkdir()
-    for number in range(50):
-        half = draw.randbytes(1_000_000)
-        (root / "libs" / f"large-{number}.so").write_bytes(half + half[:500_000] * 2)
+FIGURES: dict[str, Measure] = {
+    "files": files,
+    "restore": restore,
+    "save": save,
+    "first_save": first_save,
+    **layers.FIGURES,
+    "python_example": python_example,
+    "growth": growth,
+    "restore_fetched": restore_fetched,
+    "restore_by_copy": restore_by_copy,  # removes many files each time, after which all takes longer on ext4
+}
+
+
+IN_A_PROCESS: dict[str, Callable[[Path], dict[str, float]]] = {"restore": _restore_once, "store": _store}
+"""What is measured in a process of its own, over a home."""
+
+
+def _in_a_process(name: str, home: Path) -> dict[str, float]:
+    command = [sys.executable, "-m", "bench.cache", f"--{name}", str(home)]
+    done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
+    return json.loads(done.stdout)
 
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:2] and sys.argv[1].startswith("--"):
+        calm_collector()
+        print(json.dumps(IN_A_PROCESS[sys.argv[1].removeprefix("--")](Path(sys.argv[2]))))
+    else:
+        main(sys.argv[1:])
