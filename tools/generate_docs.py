@@ -197,7 +197,17 @@ def _differences() -> list[str]:
         for text in (
             "A cache is saved only after a successful run (`save: ALWAYS` is the old way); a damaged one is a miss.",
             "Captured files stay in the directory; `outputFiles` is an empty map where nothing matches.",
-            "A child's `retry` runs it again in the same directory; a WorkingDirectory's own runs the whole again.",
+            "A working directory has the same path at every run of its task; runs side by side do not see each other.",
+            "A child's `retry` puts the files back to what they were before the child and runs it again there; a"
+            " WorkingDirectory's own `retry` runs the whole again.",
+            "`tercel execution restart` of a WorkingDirectory goes on at the child that failed, with the directory as"
+            " it was before it; input and namespace files that were changed since are written anew. `--from-scratch`"
+            " runs all children again, as Kestra does, and so does a restart whose files are not kept any more. A worker"
+            " that died: the same.",
+            "Scripts see neither Tercel's home nor the directories of other task runs (`TERCEL_CONTAIN=false` shows"
+            " them).",
+            "Without root, in a user namespace, a folder that an earlier child or the cache made cannot be renamed by"
+            " rename(2); `mv` copies it. `TERCEL_LAYERS=copy` has no such limit.",
             "`timeout` counts on every task, flowables included.",
             "`git.Clone` works beside input files, namespace files and a restored cache; a file that was injected wins"
             " over one of the same name in the repository, with a warning.",
