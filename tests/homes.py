@@ -210,6 +210,11 @@ class Home:
             process.send_signal(signal.SIGKILL)
             process.wait()
 
+    def restart(self, ran: Ran, **how: bool) -> Ran:
+        """Restart an execution and wait for its end."""
+        self.engine.call(self.engine.operations.restart(ran.execution.id, **how))
+        return self.wait(ran.execution.id)
+
     def recover(self) -> Ran:
         """Open the home again and wait for the newest execution, which a crash had left open."""
         engine = self.engine
@@ -241,7 +246,8 @@ class Home:
     def leftovers(self) -> list[Path]:
         """Working directories that were not removed, and layers in use."""
         plain = [path for path in self.tmp.glob("*") if path.is_dir() and path.name != "at"]
-        return [*plain, *self.tmp.glob("at/*"), *self.root.glob("layers/*/work/*")]
+        places = [path for path in self.tmp.glob("at/*") if path.suffix != ".lock"]
+        return [*plain, *places, *self.root.glob("layers/*/work/*")]
 
     def make_leftover(self, *, pid_alive: bool) -> Path:
         """A working directory of another process, which is dead or alive."""
@@ -281,7 +287,11 @@ class Home:
         """What the log says became of the cache: restored, miss, expired or damaged; then saved or unchanged."""
         found = []
         for entry in ran.logs:
-            if entry.level in {"INFO", "WARN"} and entry.message.startswith("Cache ") and entry.message[6:12] != "stored":
+            if (
+                entry.level in {"INFO", "WARN"}
+                and entry.message.startswith("Cache ")
+                and entry.message[6:12] != "stored"
+            ):
                 [word] = [word for words, word in _CACHE_WORDS.items() if words in entry.message][:1]
                 found.append(word)
         return found
@@ -315,7 +325,7 @@ class Home:
                 content = b""
         path.chmod(0o644)
         path.write_bytes(content)
-        self._forget_local_copies()
+        self.forget_layers()
 
     def replace_cache_with_tar(self, members: Mapping[str, bytes]) -> None:
         """Put a tar of ours, with hostile names, where the only entry's object is; its pointer is made to fit."""
@@ -338,9 +348,11 @@ class Home:
         path.chmod(0o644)
         path.write_bytes(content)
         pointer.write_bytes(msgspec.json.encode(entry))
-        self._forget_local_copies()
+        self.forget_layers()
 
-    def _forget_local_copies(self) -> None:
+    def forget_layers(self) -> None:
+        """Be as a machine that has nothing of what others have stored."""
+        self.close()
         remove_tree(self.root / "layers")
 
 

@@ -202,7 +202,7 @@ def _differences() -> list[str]:
             " WorkingDirectory's own `retry` runs the whole again.",
             "`tercel execution restart` of a WorkingDirectory goes on at the child that failed, with the directory as"
             " it was before it; input and namespace files that were changed since are written anew. `--from-scratch`"
-            " runs all children again, as Kestra does, and so does a restart whose files are not kept any more. A worker"
+            " runs all children again, as Kestra does; so does a restart whose files are not kept any more. A worker"
             " that died: the same.",
             "Scripts see neither Tercel's home nor the directories of other task runs (`TERCEL_CONTAIN=false` shows"
             " them).",

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tercel.layers.namespaces import why_no_mounts
 from tercel.model import LogLevel, NamespaceFiles, Retry, State
 from tercel.plugin_api import Outputs, RunContext
 from tercel.plugins.debug import Return
@@ -44,8 +45,38 @@ class TestChildren:
         first, mode = bench.records.messages(LogLevel.INFO, task="a")
         assert bench.records.messages(LogLevel.INFO, task="b") == [first]
         assert mode == "700"
-        assert Path(first).parent == bench.base
+        assert Path(first).parent == bench.base / "at"
         assert bench.left() == []
+
+    def test_given_runs_of_one_task_then_all_are_at_the_same_path_and_never_meet(self, bench: Bench) -> None:
+        names = ("one", "two", "three")
+        task = a_directory(a_shell("a", "pwd; ls | wc -l; touch {{ execution.id }}; sleep 0.2; ls"))
+        results: list[State] = []
+
+        def run(name: str) -> None:
+            results.append(bench.run(task, execution_id=name, variables={"execution": {"id": name}}).state)
+
+        threads = [threading.Thread(target=run, args=(name,)) for name in names]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+        assert results == [State.SUCCESS] * 3
+        for name in names:
+            entries = [entry for entry in bench.records.entries if (entry.execution_id, entry.task_id) == (name, "a")]
+            path, *seen = [entry.message for entry in entries if entry.level is LogLevel.INFO]
+            assert seen == ["0", name]
+            # Where threads cannot have mounts of their own, only one can have the path.
+            assert why_no_mounts() or Path(path).parent == bench.base / "at"
+
+    def test_given_another_task_or_flow_then_the_path_is_another(self, bench: Bench) -> None:
+        for flow_id, task_id in (("flow", "wd"), ("flow", "w-d"), ("flow", "w_d"), ("f", "wd"), ("f-low", "wd")):
+            bench.run(a_directory(a_shell("a", "pwd"), id=task_id), flow_id=flow_id)
+        bench.run(a_directory(a_shell("a", "pwd")), namespace="company")
+
+        paths = bench.records.messages(LogLevel.INFO, task="a")
+        assert len(set(paths)) == len(paths) == 6
 
     def test_given_children_then_their_runs_have_derived_ids_and_whole_histories(self, bench: Bench) -> None:
         bench.run(a_directory(a_shell("a", ":")))
@@ -155,9 +186,13 @@ class TestStates:
 class TestRetryAndTimeout:
     RETRY = Retry(interval=timedelta(milliseconds=10), max_attempts=3)
 
-    def test_given_a_retry_then_the_child_is_tried_again_in_the_same_directory(self, bench: Bench) -> None:
-        line = "echo x >> count; [ $(wc -l < count) -ge 3 ]"
-        result = bench.run(a_directory(a_shell("a", line, retry=self.RETRY), a_shell("b", "wc -l < count")))
+    def test_given_a_retry_then_the_child_is_tried_again_in_the_same_directory_as_it_was_before(
+        self, bench: Bench, tmp_path: Path
+    ) -> None:
+        count = tmp_path / "count"
+        line = f"pwd; ls; echo x >> mine; echo x >> {count}; [ $(wc -l < {count}) -ge 3 ]"
+        first = a_shell("first", "echo 1 > theirs; pwd")
+        result = bench.run(a_directory(first, a_shell("a", line, retry=self.RETRY), a_shell("b", "wc -l < mine; ls")))
 
         child = bench.child("a")
         assert result.state is State.SUCCESS
@@ -166,7 +201,9 @@ class TestRetryAndTimeout:
             *("CREATED", "RUNNING", "RETRYING", "RUNNING", "RETRYING", "RUNNING", "SUCCESS")
         ]
         assert len({run.id for run in bench.reports if run.task_id == "a"}) == 1
-        assert bench.records.messages(LogLevel.INFO, task="b") == ["3"]
+        [path] = bench.records.messages(LogLevel.INFO, task="first")
+        assert bench.records.messages(LogLevel.INFO, task="a") == [path, "theirs"] * 3
+        assert bench.records.messages(LogLevel.INFO, task="b") == ["1", "mine", "theirs"]
         assert {entry.attempt for entry in bench.records.entries if entry.task_id == "a"} == {0, 1, 2}
 
     def test_given_a_retry_that_is_used_up_then_the_child_failed(self, bench: Bench) -> None:
@@ -175,9 +212,20 @@ class TestRetryAndTimeout:
         assert result.state is State.FAILED
         assert len(bench.child("a").attempts) == 3
 
-    def test_given_warning_on_retry_then_a_late_success_warns(self, bench: Bench) -> None:
+    def test_given_a_retry_that_is_used_up_then_what_the_last_attempt_left_is_captured(
+        self, bench: Bench, tmp_path: Path
+    ) -> None:
+        count = tmp_path / "count"
+        line = f"echo x >> {count}; touch try$(wc -l < {count}); exit 1"
+
+        result = bench.run(a_directory(a_shell("a", line, retry=self.RETRY), output_files=["try*"]))
+
+        assert list(result.outputs["uris"]) == ["try3"]  # type: ignore[call-overload]
+
+    def test_given_warning_on_retry_then_a_late_success_warns(self, bench: Bench, tmp_path: Path) -> None:
         retry = Retry(interval=timedelta(milliseconds=10), max_attempts=2, warning_on_retry=True)
-        result = bench.run(a_directory(a_shell("a", "[ -e f ] || { touch f; exit 1; }", retry=retry)))
+        marker = tmp_path / "marker"
+        result = bench.run(a_directory(a_shell("a", f"[ -e {marker} ] || {{ touch {marker}; exit 1; }}", retry=retry)))
 
         assert result.state is State.WARNING
 
@@ -221,13 +269,32 @@ class TestRetryAndTimeout:
 
 
 class TestRoughChildren:
-    def test_given_a_child_that_removes_the_directory_then_the_run_has_an_end(self, bench: Bench) -> None:
-        task = a_directory(a_shell("a", 'rm -rf "$PWD"'), output_files=["*.txt"])
+    @pytest.mark.parametrize("line", ['rm -rf "$PWD"', 'mv "$PWD" ../x', 'rmdir "$PWD"'])
+    def test_given_a_child_that_takes_the_directory_away_then_the_run_has_an_end(self, bench: Bench, line: str) -> None:
+        task = a_directory(
+            a_shell("a", f"touch a.txt; {line}", allow_failure=True), a_shell("b", "ls"), output_files=["*.txt"]
+        )
 
         result = bench.run(task)
 
+        # A mount point cannot be taken away; where there are no mounts, it is a folder like others.
+        assert result.state in ({State.WARNING} if not why_no_mounts() else {State.WARNING, State.FAILED})
+        if not why_no_mounts():
+            assert bench.states() == {"a": "WARNING", "b": "SUCCESS"}
+            captured = [] if line.startswith("rm -rf") else ["a.txt"]
+            assert list(result.outputs["uris"]) == captured  # type: ignore[call-overload]
+            assert bench.left() == []
+
+    def test_given_what_cannot_be_captured_then_the_run_has_an_end_and_says_why(self, bench: Bench) -> None:
+        def refuse(*_: object, **__: object) -> str:
+            raise OSError(5, "Input/output error", "a.txt")
+
+        bench.storage.put_file = refuse  # type: ignore[method-assign]
+
+        result = bench.run(a_directory(a_shell("a", "touch a.txt"), output_files=["*.txt"]))
+
         assert result.state is State.FAILED
-        assert "cannot be captured: No such file or directory" in result.message
+        assert "The file 'a.txt' cannot be captured: Input/output error" in result.message
         assert bench.left() == []
 
     def test_given_reports_that_fail_then_the_run_has_an_end(self, bench: Bench) -> None:

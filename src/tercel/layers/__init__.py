@@ -275,7 +275,9 @@ class LayerStore:
         if backend == "reflink":
             from tercel.layers.copies import clones  # noqa: PLC0415  # not where layers are mounted
 
-            return "" if clones(self.pool.folder) else f"the file system of {self.pool.folder} cannot clone files"
+            with self.pool.work() as work:
+                can = clones(work.folder)
+            return "" if can else f"the file system of {self.pool.folder} cannot clone files"
         from tercel.layers.namespaces import why_no_mounts  # noqa: PLC0415  # loads ctypes
 
         why_not = why_no_mounts()

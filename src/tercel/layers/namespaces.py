@@ -6,6 +6,7 @@ Source: mount_namespaces(7), unshare(2), setns(2), user_namespaces(7).
 """
 
 import os
+import time
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager, suppress
 from errno import ENOSYS
@@ -175,6 +176,9 @@ def enter_user_namespace() -> None:
         OSError: the system does not allow it.
     """
     user, group = os.geteuid(), os.getegid()
+    deadline = time.monotonic() + 1
+    while len(os.listdir("/proc/self/task")) > 1 and time.monotonic() < deadline:
+        time.sleep(0.001)  # a thread that was waited for is there for a moment longer
     _checked(_libc().unshare(_CLONE_NEWUSER | _CLONE_NEWNS))
     for name, text in (("setgroups", "deny"), ("uid_map", f"{user} {user} 1"), ("gid_map", f"{group} {group} 1")):
         with open(f"/proc/self/{name}", "w", encoding="ascii") as file:

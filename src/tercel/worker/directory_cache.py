@@ -310,9 +310,11 @@ class DirectoryCache:
             packed = size_text(kept.entry.packed_bytes)
             self._info(f"Cache stored: {amount}, packed {packed} ({kept.seconds:.3f} s)")
             if kept.unreadable:
-                self._warn(
-                    f"The cache lacks {len(kept.unreadable)} that cannot be read, such as {kept.unreadable[0]!r}."
-                )
+                count, first = len(kept.unreadable), kept.unreadable[0]
+                files = f"1 file that cannot be read: {first!r}"
+                if count > 1:
+                    files = f"{count:,} files that cannot be read, such as {first!r}"
+                self._warn(f"The cache in internal storage lacks {files}.")
         self._context.publish()
 
     def _limit(self) -> int | None:
