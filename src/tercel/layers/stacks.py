@@ -116,11 +116,12 @@ def entry_at(source: str, path: str, status: os.stat_result | None = None) -> En
     if kind != stat.S_IFDIR:
         return None
     try:
-        if not os.listxattr(source, follow_symlinks=False):
-            return Entry(path, "d", source, status)  # most have no marks, and one question is cheaper than two
+        names = os.listxattr(source, follow_symlinks=False)
     except OSError:
-        return Entry(path, "d", source, status)
-    return Entry(path, "d", source, status, _mark(source, OPAQUE) == "y", _redirect(source))
+        names = []
+    prefix = marks()
+    is_opaque = f"{prefix}{OPAQUE}" in names and _mark(source, OPAQUE) == "y"
+    return Entry(path, "d", source, status, is_opaque, _redirect(source) if f"{prefix}{REDIRECT}" in names else "")
 
 
 def _redirect(folder: str) -> str:
@@ -140,12 +141,15 @@ def _mark(folder: str, name: str) -> str:
 class Stack:
     """What layers amount to, one on the other.
 
+    The layers must not change while it is in use: what makes up a folder is looked up once.
+
     Args:
         trees: absolute folders of the layers, the lowest first.
     """
 
     def __init__(self, trees: Sequence[str]) -> None:
         self.trees = tuple(trees)
+        self._known: dict[tuple[str, int], list[tuple[int, str]]] = {}
 
     def find(self, path: str) -> Entry | None:
         """What is at a relative path; None where nothing is, or it was deleted. Costs a look at each layer."""
@@ -195,12 +199,13 @@ class Stack:
 
     def _folders(self, path: str, count: int) -> list[tuple[int, str]]:
         """The folders that make up the one at *path* in the lowest *count* layers, the topmost first."""
-        folders = [(at, self.trees[at]) for at in range(count - 1, -1, -1)]
-        for part in path.split("/") if path else ():
-            folders = self._within(folders, part)
-            if not folders:
-                break
-        return folders
+        if not path:
+            return [(at, self.trees[at]) for at in range(count - 1, -1, -1)]
+        known = self._known.get((path, count))
+        if known is None:
+            around, _, name = path.rpartition("/")
+            known = self._known[path, count] = self._within(self._folders(around, count), name)
+        return known
 
     def _within(self, folders: Sequence[tuple[int, str]], name: str) -> list[tuple[int, str]]:
         """The folders that make up the one called *name* in the one that *folders* make up.

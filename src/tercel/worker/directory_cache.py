@@ -27,8 +27,11 @@ from tercel.worker.recorder import Recorder
 from tercel.worker.run_context import TaskContext
 
 _WHY_MISSED = {"none": "nothing is saved yet", "platform": "it was saved on another platform"}
-_MOST_COUNTED = 1000
-"""Changed things that are counted before a save is over; how many more there are is told when they are stored."""
+_MOST_COUNTED = 100
+"""Things of a first entry that are counted before a save is over; how many more there are is told when it is stored."""
+
+_MOST_COMPARED = 1000
+"""Changed things of which is told what became of each."""
 
 
 class _Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -272,7 +275,7 @@ class DirectoryCache:
         counts = {"created": 0, "changed": 0, "deleted": 0}
         for layer, below in changed:
             tree = directory.stack([layer])
-            if sum(1 for _ in islice(tree.entries(), _MOST_COUNTED)) == _MOST_COUNTED:
+            if sum(1 for _ in islice(tree.entries(), _MOST_COMPARED)) == _MOST_COMPARED:
                 return "much changed"
             for change in layer_changes(tree.trees[0], below):
                 if change.kind != "d" and settings.globs.matches(change.path):
@@ -290,15 +293,16 @@ class DirectoryCache:
         return total
 
     def _counted(self, layers: Sequence[str]) -> str:
-        """How much is in some layers, for people; "" where it is too much to be counted now."""
+        """How much a first entry holds, for people; "" where it is too much to be counted now."""
+        if self._is_restored:
+            return ""
         entries = list(islice(self._directory.stack(layers).entries(), _MOST_COUNTED))
         if len(entries) == _MOST_COUNTED:
             return ""
         files = [one for one in entries if one.kind != "d"]
         size = sum(one.status.st_size for one in files if one.kind == "f")
-        if not self._is_restored:
-            self._context.metric("cache.files", len(files))
-            self._context.metric("cache.size", size)
+        self._context.metric("cache.files", len(files))
+        self._context.metric("cache.size", size)
         return f"{_amount(len(files), size)}, "
 
     def _told(self, kept: Kept) -> None:

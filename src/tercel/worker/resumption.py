@@ -112,5 +112,5 @@ def _restaged(
     if not changed or now is None:
         return ()
     layer = directory.chosen([now], only=changed)
-    directory.fill([*before, layer])
+    directory.fill([*before, layer], made_at=snapshot.path)
     return (layer,)
