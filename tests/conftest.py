@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from tercel.layers.namespaces import enter_user_namespace
+from tercel.mounts import enter_user_namespace
 
 if os.environ.get("TERCEL_LAYERS") == "userns" and os.geteuid() != 0:
     enter_user_namespace()  # as long as this process has one thread

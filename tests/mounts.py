@@ -9,8 +9,8 @@ import subprocess
 import sys
 from collections.abc import Iterable
 
-from tercel.layers.namespaces import mount, unmount
 from tercel.layers.stacks import TRUSTED, Entry, Stack, marks
+from tercel.mounts import mount, unmount
 
 Shown = dict[str, tuple[str, int, int, str]]
 """Path to kind, mode, mtime in ns, and content or target."""

@@ -11,7 +11,7 @@ import os
 import sys
 from pathlib import Path
 
-from tercel.layers.namespaces import bind, mount, own_mounts
+from tercel.mounts import bind, mount, own_mounts
 
 NOBODY = 65534
 _PR_SET_DUMPABLE = 4

@@ -415,7 +415,7 @@ def _enter_user_namespace(settings: Settings) -> None:
 
     if not is_wanted and (which("sudo") or which("doas")):
         return
-    from tercel.layers.namespaces import enter_user_namespace, why_no_mounts  # noqa: PLC0415  # loads ctypes, not for root
+    from tercel.mounts import enter_user_namespace, why_no_mounts  # noqa: PLC0415  # loads ctypes, not for root
 
     if not why_no_mounts():
         return  # entered before

@@ -16,7 +16,7 @@ from tests.tools import need, unavailable
 from tests.unprivileged import NOBODY
 
 PROJECT = Path(__file__).parents[2]
-SCENARIOS = "TestCache or test_03 or test_63 or test_65 or test_103 or test_104"
+SCENARIOS = "TestCache or test_03 or test_56 or test_63 or test_65 or test_103 or test_104"
 SUITES = {
     "contract": ["tests/contract/test_layers.py"],
     "cache and restart": [
@@ -40,6 +40,11 @@ def run_again(backend: str, suite: Sequence[str], folder: Path, prefix: Sequence
     return done.stdout
 
 
+def can(*command: str) -> bool:
+    """Whether a command succeeds."""
+    return subprocess.run(command, cwd=PROJECT, capture_output=True, timeout=60, check=False).returncode == 0
+
+
 def check(said: str) -> None:
     """See that tests were run and passed, each of them."""
     found = re.search(r"^(\d+) passed", said, re.MULTILINE)
@@ -56,6 +61,9 @@ class TestEveryBackend:
     def test_given_a_user_namespace_then_all_holds(self, suite: str, tmp_path: Path) -> None:
         if os.geteuid() != 0:
             unavailable("root, to become a user without rights")
+        enter = "from tercel.mounts import enter_user_namespace; enter_user_namespace()"
+        if not can(sys.executable, "-m", "tests.unprivileged", sys.executable, "-c", enter):
+            unavailable("a system that allows user namespaces")
         for folder in (tmp_path, *tmp_path.parents[:2]):
             folder.chmod(0o755)
         os.chown(tmp_path, NOBODY, NOBODY)
@@ -72,7 +80,10 @@ class TestEveryBackend:
         subprocess.run(["mkfs.xfs", "-q", "-m", "reflink=1", os.fspath(image)], check=True)
         folder = tmp_path / "mounted"
         folder.mkdir()
+        loop = f"mount -o loop {shlex.quote(str(image))} {shlex.quote(str(folder))}"
+        if not can("unshare", "-m", "sh", "-c", loop):
+            unavailable("a loop device, to mount a file system that clones files")
         # In mounts of its own, so that nothing of it is left, however the tests end.
-        mounted = f'mount -o loop {shlex.quote(str(image))} {shlex.quote(str(folder))} && exec "$@"'
+        mounted = f'{loop} && exec "$@"'
 
         check(run_again("reflink", SUITES[suite], folder, ["unshare", "-m", "sh", "-c", mounted, "sh"]))

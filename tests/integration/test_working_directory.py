@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tercel.layers.namespaces import why_no_mounts
 from tercel.model import LogLevel, NamespaceFiles, Retry, State
+from tercel.mounts import why_no_mounts
 from tercel.plugin_api import Outputs, RunContext
 from tercel.plugins.debug import Return
 from tercel.plugins.files import LocalFiles

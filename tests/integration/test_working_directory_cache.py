@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from tercel.layers import LayerStore
-from tercel.layers.namespaces import mount, own_mounts, why_no_mounts
 from tercel.model import Cache, LogLevel, Retry, State, TaskRun
 from tercel.model.globs import Globs
+from tercel.mounts import mount, own_mounts, why_no_mounts
 from tercel.plugin_api import Outputs, RunContext
 from tercel.storage.caches import CacheKey, Caches
 from tercel.worker.control import JobControl

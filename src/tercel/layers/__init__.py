@@ -278,7 +278,7 @@ class LayerStore:
             with self.pool.work() as work:
                 can = clones(work.folder)
             return "" if can else f"the file system of {self.pool.folder} cannot clone files"
-        from tercel.layers.namespaces import why_no_mounts  # noqa: PLC0415  # loads ctypes
+        from tercel.mounts import why_no_mounts  # noqa: PLC0415  # loads ctypes
 
         why_not = why_no_mounts()
         return f"the system allows no mounts: {why_not}" if why_not else self._try_to_mount()
@@ -319,7 +319,7 @@ class LayerStore:
 
     @contextmanager
     def _covered(self) -> Generator[str]:
-        from tercel.layers.namespaces import covered  # noqa: PLC0415  # loads ctypes
+        from tercel.mounts import covered  # noqa: PLC0415  # loads ctypes
 
         os.makedirs(self.places, mode=0o700, exist_ok=True)
         with covered(self.places):
@@ -355,7 +355,7 @@ class LayerStore:
     @contextmanager
     def _place(self, work: Work, name: str) -> Generator[tuple[str, str]]:
         """A real folder: the path at which it is seen, and the one at which files can be moved out of it."""
-        from tercel.layers.namespaces import bind, why_no_mounts  # noqa: PLC0415  # loads ctypes
+        from tercel.mounts import bind, why_no_mounts  # noqa: PLC0415  # loads ctypes
 
         os.makedirs(self.places, mode=0o700, exist_ok=True)
         if not why_no_mounts():

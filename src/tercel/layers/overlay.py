@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from itertools import count
 from threading import Thread
 
-from tercel.layers.namespaces import mount, unmount
 from tercel.layers.pool import Pool, Work
 from tercel.layers.stacks import TRUSTED, marks
+from tercel.mounts import mount, unmount
 from tercel.removal import remove_tree
 
 # volatile: unmounting does not wait for the disk; what a crash of the system leaves is told by the notes' boot.

@@ -34,7 +34,7 @@ class Containment:
         """Why nothing is hidden; "" where it is. Looked at once, when the first script starts."""
         if not self._is_wanted:
             return "TERCEL_CONTAIN is false"
-        from tercel.layers.namespaces import why_no_mounts  # noqa: PLC0415  # loads ctypes, for scripts only
+        from tercel.mounts import why_no_mounts  # noqa: PLC0415  # loads ctypes, for scripts only
 
         for folder, ours in ((self._home, _OF_HOME), (self._base, _OF_BASE)):
             # Something else is in there that a script may want: nothing may be lost to it.
@@ -50,7 +50,7 @@ class Containment:
         Raises:
             OSError: the system does not allow it.
         """
-        from tercel.layers.namespaces import contained  # noqa: PLC0415  # loads ctypes, for scripts only
+        from tercel.mounts import contained  # noqa: PLC0415  # loads ctypes, for scripts only
 
         hidden = [self._home]
         if not f"{self._base}/".startswith(f"{self._home}/"):

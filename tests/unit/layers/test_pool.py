@@ -158,7 +158,7 @@ class TestNotes:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
 def test_given_a_full_disk_then_the_note_before_stays_and_nothing_is_left_over(tmp_path: Path) -> None:
-    from tercel.layers.namespaces import mount, own_mounts
+    from tercel.mounts import mount, own_mounts
 
     def attempt() -> None:
         with own_mounts():

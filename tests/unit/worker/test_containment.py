@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tercel.layers.namespaces import why_no_mounts
+from tercel.mounts import why_no_mounts
 from tercel.worker.containment import Containment
 from tercel.worker.directories import Directories
 from tercel.worker.workplace import Workplace
