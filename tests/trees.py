@@ -19,7 +19,7 @@ def everything_in(root: Path, *, with_folder_times: bool = True) -> Seen:
         mode = stat.S_IMODE(status.st_mode)
         attributes = {
             key: os.getxattr(path, key, follow_symlinks=False)
-            for key in os.listxattr(path, follow_symlinks=False)
+            for key in sorted(os.listxattr(path, follow_symlinks=False))
             if key.startswith("user.")
         }
         if path.is_symlink():

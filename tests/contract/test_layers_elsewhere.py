@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -58,17 +59,16 @@ class TestEveryBackend:
     def test_given_copies_then_all_holds(self, suite: str, tmp_path: Path) -> None:
         check(run_again("copy", SUITES[suite], tmp_path, []))
 
-    def test_given_a_user_namespace_then_all_holds(self, suite: str, tmp_path: Path) -> None:
+    def test_given_a_user_namespace_then_all_holds(self, suite: str) -> None:
         if os.geteuid() != 0:
             unavailable("root, to become a user without rights")
         enter = "from tercel.mounts import enter_user_namespace; enter_user_namespace()"
         if not can(sys.executable, "-m", "tests.unprivileged", sys.executable, "-c", enter):
             unavailable("a system that allows user namespaces")
-        for folder in (tmp_path, *tmp_path.parents[:2]):
-            folder.chmod(0o755)
-        os.chown(tmp_path, NOBODY, NOBODY)
+        with TemporaryDirectory(prefix="tercel-") as folder:  # pytest's own are root's alone
+            os.chown(folder, NOBODY, NOBODY)
 
-        check(run_again("userns", SUITES[suite], tmp_path, [sys.executable, "-m", "tests.unprivileged"]))
+            check(run_again("userns", SUITES[suite], Path(folder), [sys.executable, "-m", "tests.unprivileged"]))
 
     def test_given_a_file_system_that_clones_then_all_holds(self, suite: str, tmp_path: Path) -> None:
         if os.geteuid() != 0:

@@ -128,16 +128,7 @@ class _Look:
                 except FileNotFoundError:
                     continue  # gone since the listing
                 mode = status.st_mode
-                entries[prefix + entry.name] = Facts(
-                    mode,
-                    status.st_size,
-                    status.st_mtime_ns,
-                    status.st_ctime_ns,
-                    status.st_ino,
-                    status.st_nlink,
-                    status.st_uid,
-                    status.st_gid,
-                )
+                entries[prefix + entry.name] = _facts(status)
                 if mode & 0o170000 == stat.S_IFDIR:
                     below.append(entry.name)
         for name in below:

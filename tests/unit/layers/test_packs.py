@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from tercel.layers.copies import make_whiteout, set_mark
 from tercel.layers.packs import pack_layer, unpack_layer
 from tercel.layers.relocations import TEXT_BYTES
-from tercel.layers.stacks import OPAQUE, REDIRECT, marks, read_layer
+from tercel.layers.stacks import OPAQUE, REDIRECT, TRUSTED, marks, read_layer
 from tercel.layers.trees import DamagedEntryError, LayerError
 from tercel.model.packs import PackedTree
 from tests.layers import STEPS, Step, as_nobody, take_steps
@@ -102,7 +102,8 @@ class TestPackLayer:
         (tmp_path / "a/d").mkdir(parents=True)
         for name in ("origin", "impure"):
             os.setxattr(tmp_path / "a/d", marks() + name, b"y")
-        os.setxattr(tmp_path / "a/d", "user.overlay.opaque", b"y")
+        # In layers of others than root it would be a mark of ours.
+        os.setxattr(tmp_path / "a/d", f"user.overlay.{'opaque' if marks() == TRUSTED else 'metacopy'}", b"y")
         os.setxattr(tmp_path / "a", marks() + OPAQUE, b"y")
 
         unpack(*pack(tmp_path / "a"), tmp_path / "b")
