@@ -11,12 +11,12 @@ import pytest
 
 _TRY_OFTEN = """
 import os
-from tercel.layers import namespaces
+from tercel import mounts
 
 def attempt():
-    if namespaces.why_no_mounts():  # starts a thread, which has to be gone
-        namespaces.enter_user_namespace()
-        with namespaces.own_mounts():
+    if mounts.why_no_mounts():  # starts a thread, which has to be gone
+        mounts.enter_user_namespace()
+        with mounts.own_mounts():
             pass
 
 for _ in range(40):
