@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from tercel.layers.copies import copy_entries
 from tercel.layers.directories import DirectoryState, freeze, put_back
+from tercel.layers.plain_copies import copy_plain
 from tercel.layers.pool import Pool, Work
 from tercel.layers.stacks import Stack
 from tercel.removal import remove_tree
@@ -33,15 +34,20 @@ class CopiedView:
         elif wanted == self._layers:
             self._state = put_back(self._path, self._state, self._stack(wanted))
         else:
-            for name in os.listdir(self._path):
-                remove_tree(f"{self._path}/{name}")
-            copy_entries(self._stack(wanted).entries(), self._path)
+            self._empty()
+            if len(wanted) != 1 or not copy_plain(self._pool.tree(wanted[0]), self._path):
+                self._empty()
+                copy_entries(self._stack(wanted).entries(), self._path)
             if wanted:
                 root = os.stat(self._pool.tree(wanted[-1]))
                 os.chmod(self._path, stat.S_IMODE(root.st_mode))
                 os.utime(self._path, ns=(root.st_atime_ns, root.st_mtime_ns))
             self._layers, self._state = wanted, DirectoryState.of(self._path)
         self._frozen = None
+
+    def _empty(self) -> None:
+        for name in os.listdir(self._path):
+            remove_tree(f"{self._path}/{name}")
 
     def _stack(self, layers: Sequence[str]) -> Stack:
         return Stack([self._pool.tree(layer) for layer in layers])
