@@ -75,16 +75,18 @@ class TestCheckFlow:
 
         assert [issue.line for issue in found] == [1, 2, 8]
 
-    def test_given_ten_tasks_then_reading_takes_two_milliseconds_at_most(self) -> None:
+    def test_given_ten_tasks_then_reading_takes_not_much_longer_than_their_yaml_alone(self) -> None:
         text = FLOW + "".join(
             f"  - id: t{n}\n    type: io.test.Say\n    message: hello\n    timeout: PT5M\n    env: {{A: b}}\n"
             "    retry:\n      type: constant\n      interval: PT1S\n      maxAttempts: 3\n"
             for n in range(10)
         )
 
-        fastest = min(_milliseconds(text) for _ in range(20))
+        # In turns: on a busy machine both take longer.
+        pairs = [(_seconds(text), _seconds_of_yaml(text)) for _ in range(20)]
 
-        assert fastest <= 2
+        fastest, floor = (min(each) for each in zip(*pairs, strict=True))
+        assert fastest <= 2.5 * floor
 
 
 KEYS = ("id", "namespace", "tasks", "type", "message", "errors", "inputs", "labels", "pluginDefaults", "values", "x")
@@ -126,10 +128,16 @@ def test_given_pyyaml_without_its_fast_parser_then_flows_are_read_all_the_same()
     )
 
 
-def _milliseconds(text: str) -> float:
+def _seconds(text: str) -> float:
     began = process_time()
     assert check_flow(text, CATALOG).flow is not None
-    return (process_time() - began) * 1000
+    return process_time() - began
+
+
+def _seconds_of_yaml(text: str) -> float:
+    began = process_time()
+    yaml.load(text, yaml.CSafeLoader)
+    return process_time() - began
 
 
 def test_given_a_valid_flow_then_nothing_slow_is_imported() -> None:
