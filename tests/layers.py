@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import shutil
 import stat
@@ -102,6 +103,7 @@ def _seen(entry: Entry, first_names: dict[tuple[int, int], str]) -> tuple[object
 
 def as_nobody(act: Callable[[], object]) -> str:
     """What *act* gives in a child process that is not root, as text; an exception's name and text if it raises."""
+    codecs.lookup("ascii")  # `marks` needs it, and nobody may not find it where Python is root's
     read_fd, write_fd = os.pipe()
     child = os.fork()
     if child == 0:

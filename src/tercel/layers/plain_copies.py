@@ -1,16 +1,18 @@
 """Copying a layer that is a plain tree by the system's own `cp`, two at a time: twice as fast as anything in Python.
 
-Plain is what holds no whiteouts, no marks of overlayfs and no file with several names. Everything else, and every
-system without GNU's `cp`, is for `copies`.
+Plain is what holds no whiteouts, no folders that go on under another name and no file with several names. Everything
+else, and every system without GNU's `cp`, is for `copies`.
 """
 
 import os
 import shutil
 import stat
 import subprocess
+from collections.abc import Mapping, Sequence
 from functools import cache
 from threading import Thread
 
+from tercel.layers.stacks import REDIRECT, marks
 from tercel.layers.trees import DEEPEST
 
 FEWEST = 400
@@ -47,8 +49,9 @@ def copy_plain(tree: str, target: str) -> bool:
     program = _program()
     if not program:
         return False
+    marked: dict[str, list[str]] = {}
     try:
-        root = _looked_at(tree, 0)
+        root = _looked_at(tree, "", 0, marked)
     except (_NotPlainError, OSError):
         return False
     if root.count < FEWEST:
@@ -58,7 +61,7 @@ def copy_plain(tree: str, target: str) -> bool:
         copying.plan(root, "")
         if not copying.run(program):
             return False
-        copying.finish()
+        copying.finish(marked)
     except OSError:
         return False
     return True
@@ -74,15 +77,24 @@ def _program() -> str:
     return found if b"GNU coreutils" in said else ""
 
 
-def _looked_at(folder: str, depth: int) -> _Folder:
-    if depth > DEEPEST or os.listxattr(folder, follow_symlinks=False):
-        raise _NotPlainError  # perhaps it is no mark, but that is not worth a second look
+def _looked_at(tree: str, path: str, depth: int, marked: dict[str, list[str]]) -> _Folder:
+    """What is in a folder of the layer; *marked* gets folders with marks, which mean nothing as nothing is below."""
+    if depth > DEEPEST:
+        raise _NotPlainError
+    folder = f"{tree}/{path}" if path else tree
+    names = os.listxattr(folder, follow_symlinks=False)
+    if names:
+        # What users put on folders would have to be put on those that are made here.
+        if marks() + REDIRECT in names or not all(name.startswith(marks()) for name in names):
+            raise _NotPlainError
+        marked[path] = names
     found = _Folder()
     with os.scandir(folder) as entries:
         listed = list(entries)
     for entry in listed:
         if entry.is_dir(follow_symlinks=False):
-            inner = found.folders[entry.name] = _looked_at(entry.path, depth + 1)
+            below = f"{path}/{entry.name}" if path else entry.name
+            inner = found.folders[entry.name] = _looked_at(tree, below, depth + 1, marked)
             found.count += inner.count + 1
             continue
         status = entry.stat(follow_symlinks=False)
@@ -153,8 +165,12 @@ class _Copying:
         second.join()
         return not failed
 
-    def finish(self) -> None:
-        """Give the folders that were made what they have in the layer."""
+    def finish(self, marked: Mapping[str, Sequence[str]]) -> None:
+        """Take off the marks that `cp` has kept; give the folders that were made what they have in the layer."""
+        made = {path for path, _ in self.made}
+        for path in marked.keys() - made - {""}:
+            for name in marked[path]:
+                os.removexattr(f"{self._target}/{path}", name)
         for path, status in reversed(self.made):
             _give(f"{self._target}/{path}", status)
 

@@ -9,7 +9,7 @@ import pytest
 
 from tercel.layers import plain_copies
 from tercel.layers.plain_copies import FEWEST, copy_plain
-from tercel.layers.stacks import OPAQUE, marks
+from tercel.layers.stacks import OPAQUE, REDIRECT, marks
 from tests.trees import everything_in
 
 
@@ -63,7 +63,7 @@ class TestCopyPlain:
             lambda tree: os.mknod(tree / "venv/gone", 0o020000, 0),
             lambda tree: os.mkfifo(tree / "venv/pipe"),
             lambda tree: os.link(tree / "top", tree / "twin"),
-            lambda tree: os.setxattr(tree / "venv", marks() + OPAQUE, b"y"),
+            lambda tree: os.setxattr(tree / "venv", marks() + REDIRECT, b"other"),
             lambda tree: os.setxattr(tree / "venv/empty", "user.note", b"1"),
         ],
     )
@@ -74,6 +74,18 @@ class TestCopyPlain:
 
         assert not copied(tree)
         assert os.listdir(tree.parent / "target") == []
+
+    def test_given_marks_that_mean_nothing_here_then_they_are_not_copied(self, tree: Path) -> None:
+        before = everything_in(tree)
+        for folder in ("venv", "venv/empty", "venv/lib/site-packages/package-1"):
+            os.setxattr(tree / folder, marks() + OPAQUE, b"y")
+            os.setxattr(tree / folder, marks() + "origin", b"")
+
+        assert copied(tree)
+
+        assert everything_in(tree.parent / "target") == before
+        found = [path for path in (tree.parent / "target").rglob("*") if path.is_dir() and os.listxattr(path)]
+        assert found == []
 
     def test_given_a_few_files_then_no_program_is_started(self, tmp_path: Path) -> None:
         (tmp_path / "tree").mkdir()
