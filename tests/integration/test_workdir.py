@@ -286,6 +286,14 @@ class TestExport:
         assert "File name too long" in done.stderr
         assert os.listdir(tmp_path) == []
 
+    def test_given_a_place_that_cannot_be_written_then_it_says_which(self, home: Path) -> None:
+        done = tercel("workdir", "export", "last", "make", "/proc/nowhere", home=home)
+
+        assert done.returncode == 1
+        assert done.stderr == (
+            "Error: /proc/nowhere cannot be made: No such file or directory.\nName a folder you may write to.\n"
+        )
+
 
 class TestShell:
     def test_given_a_child_then_a_command_sees_what_it_found(self, home: Path) -> None:

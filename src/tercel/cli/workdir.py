@@ -124,9 +124,11 @@ def _export(stack: Stack, target: Path, *, is_there: bool) -> tuple[int, int, tu
     if is_there:
         folder = target
     else:
-        target.parent.mkdir(parents=True, exist_ok=True)
         folder = target.with_name(f".{target.name}.tercel-{os.urandom(6).hex()}")
-        folder.mkdir()
+        try:
+            folder.mkdir(parents=True)
+        except OSError as error:
+            raise UserError(f"{target} cannot be made: {error.strerror}.", "Name a folder you may write to.") from error
     try:
         copied = copy_entries(stack.entries(), os.fspath(folder))
         if not is_there:
