@@ -17,6 +17,8 @@ want node nodejs
 want npm npm
 want setfattr attr
 want mkfs.xfs xfsprogs
+# Debian keeps the server's programs out of the path.
+ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || want initdb postgresql
 [ -z "$missing" ] && exit 0
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null 2>&1; then
     echo "not installed, tests that need them are skipped:$missing"

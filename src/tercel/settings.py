@@ -4,6 +4,7 @@
 """
 
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Literal
@@ -39,7 +40,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     snapshot_days: int = 7
     stores_snapshots: bool = False
     dependency_directory: Path
+    template_directory: Path | None = None
+    recover_missed_schedules: Literal["ALL", "LAST", "NONE"] = "ALL"
     live_executions: int = 1000
+    database: str = ""
     home_patience_s: float = 10.0
 
     def for_tasks(self) -> Mapping[str, object]:
@@ -56,6 +60,7 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
         unit: of the value; empty where it has none.
         default: for people.
         task_name: under which tasks ask for it; empty where they cannot.
+        shown: how a value of it is shown to people.
     """
 
     field: str
@@ -65,6 +70,7 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
     parse: Callable[[str], object]
     unit: str = ""
     task_name: str = ""
+    shown: Callable[[str], str] = str
 
 
 def _path(text: str) -> Path:
@@ -107,6 +113,25 @@ def _seconds(text: str) -> float:
         raise ValueError("a number of seconds")
     return value
 
+
+def _database(text: str) -> str:
+    if not text.startswith(("postgresql://", "postgres://")):
+        raise ValueError("an address such as postgresql://USER:PASSWORD@HOST:PORT/DATABASE")
+    return text
+
+
+def without_password(address: str) -> str:
+    """The address of a database as people may see it.
+
+    Example:
+        >>> without_password("postgresql://me:secret@db.example/flows?sslmode=require&password=secret")
+        'postgresql://me:******@db.example/flows?sslmode=require&password=******'
+    """
+    address = re.sub(r"(//[^:/?#@]*):.*@", rf"\1:{_STARS}@", address)
+    return re.sub(r"(?i)(pass\w*\s*=\s*)('(?:[^'\\]|\\.)*'|[^&\s]*)", rf"\1{_STARS}", address)
+
+
+_STARS = "******"
 
 SETTINGS = (
     Setting(
@@ -253,11 +278,33 @@ SETTINGS = (
         task_name="script.dependency-directory",
     ),
     Setting(
+        field="template_directory",
+        environment="TERCEL_TEMPLATES",
+        meaning="Folder with the files of templates, for flows with the deprecated task Template. Empty: they fail.",
+        default="empty",
+        parse=_path,
+    ),
+    Setting(
+        field="recover_missed_schedules",
+        environment="TERCEL_RECOVER_MISSED_SCHEDULES",
+        meaning="Dates that passed while no server ran and are made up for, where a Schedule does not say.",
+        default="ALL",
+        parse=_one_of("ALL", "LAST", "NONE"),
+    ),
+    Setting(
         field="live_executions",
         environment="TERCEL_LIVE_EXECUTIONS",
         meaning="Executions kept in memory between their steps; others are read again when they go on.",
         default="1000",
         parse=_whole(1),
+    ),
+    Setting(
+        field="database",
+        environment="TERCEL_DATABASE",
+        meaning="PostgreSQL database with the records of all processes that name it. Empty: a file in the home.",
+        default="empty",
+        parse=_database,
+        shown=without_password,
     ),
     Setting(
         field="home_patience_s",
@@ -290,7 +337,7 @@ def read_settings(environment: Mapping[str, str], **given: object) -> Settings:
                 values[one.field] = one.parse(text)
             except ValueError as error:
                 raise InvalidSettingError(
-                    f"{one.environment} is {text!r}, which is not {error}.", f"Unset means {one.default}."
+                    f"{one.environment} is {one.shown(text)!r}, which is not {error}.", f"Unset means {one.default}."
                 ) from None
     home = Path(str(values.setdefault("home", _path("~/.tercel"))))
     values.setdefault("temporary_directory", home / "tmp")

@@ -56,6 +56,7 @@ class TestReadSettings:
                 "TERCEL_MAX_OUTPUT_SIZE": "64K",
                 "TERCEL_CACHE_SIZE": "2GiB",
                 "TERCEL_STDERR_LEVEL": "",
+                "TERCEL_DATABASE": "postgresql://me:hush@db.example/flows",
             }
         )
 
@@ -69,6 +70,7 @@ class TestReadSettings:
             max_output_bytes=65_536,
             cache_limit_bytes=2 << 30,
             dependency_directory=Path("/srv/tercel/dependencies"),
+            database="postgresql://me:hush@db.example/flows",
         )
 
     def test_given_the_command_line_then_it_wins(self) -> None:
@@ -91,6 +93,29 @@ class TestReadSettings:
             read_settings({name: value})
 
         assert str(caught.value).startswith(message)
+
+
+class TestTheDatabase:
+    @pytest.mark.parametrize(
+        ("address", "shown"),
+        [
+            ("mysql://me:hush@db.example/flows", "mysql://me:******@db.example/flows"),
+            ("mysql://me:hu@sh:h@db.example/flows", "mysql://me:******@db.example/flows"),
+            ("mysql://me:hu/sh@db.example/flows", "mysql://me:******@db.example/flows"),
+            ("//:hush@/flows", "//:******@/flows"),
+            ("host=db password = 'hu sh' user=me", "host=db password = ****** user=me"),
+            ("host=db password=hush", "host=db password=******"),
+            ("mysql://db/flows?PASSWORD=hush&sslpassword=hush", "mysql://db/flows?PASSWORD=******&sslpassword=******"),
+        ],
+    )
+    def test_given_an_address_that_does_not_fit_then_its_password_is_not_shown(self, address: str, shown: str) -> None:
+        with pytest.raises(InvalidSettingError) as caught:
+            read_settings({"TERCEL_DATABASE": address})
+
+        assert str(caught.value) == (
+            f"TERCEL_DATABASE is {shown!r}, which is not an address such as "
+            "postgresql://USER:PASSWORD@HOST:PORT/DATABASE. Unset means empty."
+        )
 
 
 class TestTheTable:

@@ -1,9 +1,9 @@
 """Durable records: the protocols that the rest of tercel knows, and the values that cross them.
 
-Implementations are picked in `server.py`: `SqliteStore` in `embedded.py`.
+Implementations are picked in `server.py`: `SqliteStore` in `embedded.py`, `PostgresStore` in `postgres.py`.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Protocol
@@ -11,22 +11,50 @@ from typing import Protocol
 from tercel.model.execution import Execution, TaskRun
 from tercel.model.logs import LogEntry, Metric
 from tercel.model.task import LogLevel
-from tercel.store.records import Changes, ExecutionQuery, FlowRevision, LogPage, StaleExecutionError
+from tercel.store.records import (
+    Changes,
+    CountQuery,
+    ExecutionQuery,
+    FlowCount,
+    FlowRevision,
+    KeyValue,
+    LogPage,
+    LogPurge,
+    PurgeQuery,
+    StaleExecutionError,
+    StaleTriggerError,
+    TriggerKey,
+    TriggerState,
+    TriggerWindow,
+    WindowKey,
+)
 from tercel.store.waiting import Bell, Promise, run
 
 __all__ = [
     "Bell",
     "Changes",
+    "CountQuery",
     "ExecutionQuery",
     "Executions",
+    "FlowCount",
     "FlowRevision",
     "Flows",
+    "KeyValue",
+    "KeyValues",
     "LogPage",
+    "LogPurge",
     "Logs",
     "Promise",
+    "PurgeQuery",
     "StaleExecutionError",
+    "StaleTriggerError",
     "Store",
     "Transaction",
+    "TriggerKey",
+    "TriggerState",
+    "TriggerWindow",
+    "Triggers",
+    "WindowKey",
     "run",
 ]
 
@@ -61,19 +89,35 @@ class Flows(Protocol):
         """Every revision of a flow, oldest first."""
         ...
 
+    async def latest(self, namespace: str | None = None) -> list[FlowRevision]:
+        """The latest revision of every flow that was not deleted, by namespace and id; of one namespace where given."""
+        ...
+
+    def delete(self, namespace: str, flow_id: str, now: datetime) -> Promise[FlowRevision]:
+        """Note that a flow was deleted, as its next revision; those before it stay readable by their number.
+
+        Returns:
+            The revision that notes it, with the text that the flow had last.
+
+        Raises:
+            NotFoundError: there is no such flow, or it was deleted before.
+        """
+        ...
+
 
 class Executions(Protocol):
     """Executions and their task runs.
 
     An execution belongs to one process, its owner, which alone advances it. When that process is dead, another one
-    adopts what it left open. One that has ended belongs to whoever restarts it.
+    adopts what it left open. One that has ended belongs to whoever restarts it. Open means: not ended, or ended with
+    tasks that follow its end still running.
     """
 
     def save(self, tx: Transaction, changes: Changes) -> None:
         """Write *changes* with *tx*, all or none of them; executions among them then belong to this process.
 
-        The transaction fails with StaleExecutionError where an execution has another version than said: somebody else
-        was faster.
+        The transaction fails with StaleExecutionError where an execution has another version than said, or belongs to
+        another process while it is open: somebody else was faster.
         """
         ...
 
@@ -97,7 +141,10 @@ class Executions(Protocol):
         ...
 
     async def open_elsewhere(self) -> dict[str, str]:
-        """Executions that have not ended, oldest first, and the process each belongs to; those of this one apart."""
+        """Executions that are open, oldest first, and the process each belongs to; those of this one apart.
+
+        "" stands for nobody: they were made for another process to take.
+        """
         ...
 
     def adopt(self, executions: Mapping[str, str]) -> Promise[list[str]]:
@@ -107,7 +154,44 @@ class Executions(Protocol):
             executions: ids, each with the process it belongs to.
 
         Returns:
-            The ids of those that had not ended and still belonged to the process said, in the order given.
+            The ids of those that were open and still belonged to the process said, in the order given.
+        """
+        ...
+
+    def claim_slot(self, execution_id: str, namespace: str, flow_id: str, limit: int) -> Promise[bool]:
+        """Give a saved execution one of its flow's *limit* slots, if one is free; nobody else gets the same.
+
+        An execution keeps its slot, which counts while it is open: once it has ended the slot is free, and one that is
+        restarted counts again.
+
+        Returns:
+            True where the execution has a slot now, or had one before.
+        """
+        ...
+
+    def claim_next(self, namespace: str, flow_id: str, limit: int) -> Promise[str | None]:
+        """Give the oldest QUEUED execution of this process that has no slot one, if one is free; gives its id.
+
+        None where no slot is free or nothing waits. Its state stays: the caller tells it.
+        """
+        ...
+
+    def force_slot(self, execution_id: str) -> Promise[None]:
+        """Give an execution a slot beyond any limit: others wait until fewer than the limit count."""
+        ...
+
+    async def count(self, query: CountQuery) -> list[FlowCount]:
+        """How many executions flows have: those asked for in the order given, then others by namespace and id."""
+        ...
+
+    async def find_ended(self, query: PurgeQuery, limit: int) -> list[Execution]:
+        """At most *limit* executions that are not open any more, oldest first."""
+        ...
+
+    def delete(self, execution_ids: Collection[str]) -> Promise[int]:
+        """Remove executions and their task runs, those apart that are open; gives how many executions were removed.
+
+        Logs and metrics stay, see `Logs.delete`.
         """
         ...
 
@@ -156,6 +240,103 @@ class Logs(Protocol):
         """The metrics of an execution, or of one of its task runs, in the order of writing."""
         ...
 
+    def delete(
+        self, execution_ids: Collection[str], *, lines: bool = True, metrics: bool = True
+    ) -> Promise[tuple[int, int]]:
+        """Remove what is written of executions, their lines or metrics or both; gives how many of each were removed."""
+        ...
+
+    async def purge(self, purge: LogPurge) -> int:
+        """Remove lines, a few chunks at a time; gives how many were removed. Lines not written yet stay."""
+        ...
+
+
+class Triggers(Protocol):
+    """Where triggers stand, and what those that wait for several things have seen so far."""
+
+    async def all(self, type: str | None = None) -> list[TriggerState]:
+        """Every trigger's state, by namespace, flow and id; of one type where given."""
+        ...
+
+    async def get(self, namespace: str, flow_id: str, trigger_id: str) -> TriggerState | None:
+        """The state of a trigger; None where nothing is known of it."""
+        ...
+
+    async def due(self, now: datetime) -> list[TriggerState]:
+        """Those that are to be looked at by now and are not disabled, longest due first."""
+        ...
+
+    def save(self, tx: Transaction, states: Iterable[TriggerState]) -> None:
+        """Write states with *tx*, all or none of them.
+
+        The transaction fails with StaleTriggerError where a trigger's stored version is not the one before the version
+        to be written, or where one of version 1 is there already: somebody else was faster.
+        """
+        ...
+
+    def remove(self, tx: Transaction, keys: Iterable[TriggerKey]) -> None:
+        """Forget triggers and their windows; those that are not there are passed over."""
+        ...
+
+    async def windows(self, namespace: str, flow_id: str, trigger_id: str) -> list[TriggerWindow]:
+        """The windows of a trigger, the one that begins first, first."""
+        ...
+
+    def save_windows(self, tx: Transaction, windows: Iterable[TriggerWindow]) -> None:
+        """Write windows, new or changed."""
+        ...
+
+    def remove_windows(self, tx: Transaction, keys: Iterable[WindowKey]) -> None:
+        """Forget windows; those that are not there are passed over."""
+        ...
+
+
+class KeyValues(Protocol):
+    """Key-value pairs of namespaces. One that has expired counts as one that is not there."""
+
+    def set(
+        self,
+        namespace: str,
+        key: str,
+        value: object,
+        *,
+        now: datetime,
+        expires_at: datetime | None = None,
+        overwrite: bool = True,
+        description: str = "",
+    ) -> Promise[bool]:
+        """Write a pair; False, and nothing is written, where there is one and *overwrite* is not wanted."""
+        ...
+
+    async def find(self, namespace: str, key: str, now: datetime) -> KeyValue | None:
+        """A pair, texts that hold a secret revealed; None where there is none."""
+        ...
+
+    async def keys(self, namespace: str, now: datetime, prefix: str = "") -> list[KeyValue]:
+        """The pairs whose key begins with *prefix*, by key; texts that hold a secret masked."""
+        ...
+
+    def delete(self, namespace: str, key: str, now: datetime | None = None) -> Promise[bool]:
+        """Remove a pair; False where there was none. Without *now* an expired one counts as there."""
+        ...
+
+    def change(
+        self, namespace: str, key: str, now: datetime, change: Callable[[object | None], object | None]
+    ) -> Promise[object | None]:
+        """Replace a value by what *change* makes of it; nobody else changes it meanwhile.
+
+        Args:
+            namespace: where the pair is.
+            key: its key.
+            now: the current instant.
+            change: gets the value, secrets revealed, or None where there is no pair; None as its answer removes the
+                pair. Called in the store's thread, perhaps more than once: it must be quick and do nothing else.
+
+        Returns:
+            The new value; the promise fails with what *change* raises, and nothing is written then.
+        """
+        ...
+
 
 class Store(Protocol):
     """All records of one home or server."""
@@ -173,6 +354,20 @@ class Store(Protocol):
     @property
     def logs(self) -> Logs:
         """Log lines and metrics."""
+        ...
+
+    @property
+    def triggers(self) -> Triggers:
+        """Where triggers stand."""
+        ...
+
+    @property
+    def key_values(self) -> KeyValues:
+        """Key-value pairs of namespaces."""
+        ...
+
+    async def dead_owners(self, owners: Iterable[str]) -> set[str]:
+        """Those of *owners* that are no live process: what they left open may be adopted. Nobody, "", is dead."""
         ...
 
     def transaction(self) -> AbstractAsyncContextManager[Transaction]:

@@ -5,20 +5,28 @@ adopts what it left open. One that has ended belongs to whoever changes it next:
 one wins, and the others find another version than they expect.
 """
 
-import sqlite3
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from datetime import datetime
 from functools import cache
 from typing import Any
 
 import msgspec
 
-from tercel.errors import InvariantError, NotFoundError
+from tercel.errors import NotFoundError
 from tercel.model.execution import Attempt, Execution, TaskRun
-from tercel.model.state import TERMINAL, StateChange
+from tercel.model.state import TERMINAL, State, StateChange
 from tercel.store import Transaction
-from tercel.store.records import Changes, ExecutionQuery, StaleExecutionError
-from tercel.store.rows import Seals, Unpacker, instant, microseconds, pack, pack_values
-from tercel.store.sqlite import Database, SqliteTransaction
+from tercel.store.database import AMONG, Conditions, Connection, Database, add_write, listed
+from tercel.store.flows import LATEST
+from tercel.store.records import (
+    Changes,
+    CountQuery,
+    ExecutionQuery,
+    FlowCount,
+    PurgeQuery,
+    StaleExecutionError,
+)
+from tercel.store.rows import Seals, Unpacker, instant, microseconds, pack, pack_values, without_nul
 from tercel.store.waiting import Promise
 
 _NONE = b"\xc0"
@@ -29,7 +37,14 @@ class _ExecutionDetail(msgspec.Struct, array_like=True):
     outputs: msgspec.Raw
     attempt_number: int
     message: str
-    from_scratch: bool = False  # came later: rows written before it have no such item
+    from_scratch: bool = False  # came later, as all that follow: rows written before have no such item
+    schedule_date: datetime | None = None
+    ends_as: State | None = None
+    after: tuple[str, ...] = ()
+    violated: tuple[str, ...] = ()
+    first_created: datetime | None = None
+    keeps_failures: bool = False
+    has_variables: bool = False
 
 
 class _ExecutionStart(msgspec.Struct, array_like=True):
@@ -44,20 +59,26 @@ class _RunDetail(msgspec.Struct, array_like=True):
     history: tuple[StateChange, ...]
     attempts: tuple[Attempt, ...]
     message: str
+    value: str | None = None  # came later; in place of the column, where PostgreSQL cannot have it as text
+    past_attempts: int = 0
 
 
-_EXECUTION = "id, namespace, flow_id, revision, version, labels, detail"
+_EXECUTION = "id, namespace, flow_id, revision, version, labels, detail, due_us, closing, variables"
 _RUN = "execution_id, id, task_id, parent_id, value, iteration, fence, lost, due_us, worker, detail, outputs, plan"
-_OPEN = "state NOT IN ({})".format(", ".join(f"'{state}'" for state in sorted(TERMINAL)))
+_WITH_START = f"SELECT {_EXECUTION}, body FROM executions LEFT JOIN execution_starts ON execution_id = id"
+_TERMINAL = "({})".format(", ".join(f"'{state}'" for state in sorted(TERMINAL)))
+OPEN = f"(state NOT IN {_TERMINAL} OR closing = 1)"
+"""A condition: the execution is open. The migrations say it in the same words, or their indices would not be used."""
+_ENDED = f"(state IN {_TERMINAL} AND closing = 0)"
 
 _INSERT = (
     "INSERT INTO executions (id, namespace, flow_id, revision, state, version, owner, created_us, ended_us, labels, "
-    "detail) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    "detail, due_us, closing) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _INSERT_START = "INSERT INTO execution_starts (execution_id, body) VALUES (?, ?)"
 _UPDATE = (
-    "UPDATE executions SET revision = ?, state = ?, version = ?, owner = ?, ended_us = ?, labels = ?, detail = ? "
-    "WHERE id = ? AND version = ?"
+    "UPDATE executions SET revision = ?, state = ?, version = ?, owner = ?, ended_us = ?, labels = ?, detail = ?, "
+    f"due_us = ?, closing = ?, variables = ? WHERE id = ? AND version = ? AND (owner = ? OR {_ENDED})"
 )
 _UPSERT_RUN = (
     f"INSERT INTO task_runs (state, {_RUN}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
@@ -67,7 +88,7 @@ _UPSERT_RUN = (
 )
 
 
-class SqliteExecutions:
+class StoredExecutions:
     """Executions in a database.
 
     Args:
@@ -83,40 +104,41 @@ class SqliteExecutions:
         self._revealed = Unpacker(seals, reveal=True)
 
     def save(self, tx: Transaction, changes: Changes) -> None:
-        """Write *changes* with *tx*, all or none of them.
+        """Write *changes* with *tx*, all or none of them; executions among them then belong to this process.
 
-        The transaction fails with StaleExecutionError where an execution has another version than said.
+        The transaction fails with StaleExecutionError where an execution has another version than said, or belongs to
+        another process while it is open.
         """
-        if not isinstance(tx, SqliteTransaction):
-            raise InvariantError("This transaction is none of this store's.")
         owner, seals = self._owner, self._seals
-        created = [_execution_row(execution, owner, seals) for execution in changes.created]
+        owners = changes.owners
+        created = [_execution_row(execution, owners.get(execution.id, owner), seals) for execution in changes.created]
         starts = [(execution.id, _start(execution, seals)) for execution in changes.created]
         changed = [_changed_row(execution, version, owner, seals) for execution, version in changes.changed]
         removed = list(changes.removed)
         runs = [_run_row(run, seals) for run in changes.runs]
+        beside = {run.execution_id for run in changes.runs}.union(execution_id for execution_id, _ in removed)
+        beside.difference_update(execution.id for execution in changes.created)
+        beside.difference_update(execution.id for execution, _ in changes.changed)
 
-        def write(connection: sqlite3.Connection) -> None:
+        def write(connection: Connection) -> None:
             if created:
                 connection.executemany(_INSERT, created)
                 connection.executemany(_INSERT_START, starts)
             if changed and connection.executemany(_UPDATE, changed).rowcount != len(changed):
                 raise StaleExecutionError("An execution was changed by somebody else meanwhile.")
+            if beside and not _own_all(connection, beside, owner):
+                raise StaleExecutionError("An execution belongs to another process by now, or was deleted.")
             if removed:
                 connection.executemany("DELETE FROM task_runs WHERE execution_id = ? AND id = ?", removed)
             if runs:
                 connection.executemany(_UPSERT_RUN, runs)
 
-        tx.write(write)
+        add_write(tx, write)
 
     async def find(self, execution_id: str, *, reveal: bool = False) -> Execution | None:
         """The execution, without its task runs; None where there is none."""
         with self._database.reading() as connection:
-            row = connection.execute(
-                f"SELECT {_EXECUTION}, body FROM executions LEFT JOIN execution_starts ON execution_id = id "
-                "WHERE id = ?",
-                (execution_id,),
-            ).fetchone()
+            row = connection.execute(f"{_WITH_START} WHERE id = ?", (execution_id,)).fetchone()
         return None if row is None else _execution(row, self._revealed if reveal else self._masked)
 
     async def get(self, execution_id: str, *, reveal: bool = False) -> Execution:
@@ -137,49 +159,176 @@ class SqliteExecutions:
 
     async def search(self, query: ExecutionQuery) -> list[Execution]:
         """A page of executions, newest first."""
-        terms: list[str] = []
-        values: list[object] = []
+        conditions = Conditions()
         if query.namespace is not None:
-            terms.append("namespace = ?")
-            values.append(query.namespace)
+            conditions.add("namespace = ?", query.namespace)
         if query.flow_id is not None:
-            terms.append("flow_id = ?")
-            values.append(query.flow_id)
-        if query.states:
-            terms.append(f"state IN ({', '.join('?' * len(query.states))})")
-            values.extend(str(state) for state in query.states)
+            conditions.add("flow_id = ?", query.flow_id)
+        _add_states(conditions, query.states)
         if query.before is not None:
-            terms.append("id < ?")
-            values.append(query.before)
-        where = f"WHERE {' AND '.join(terms)}" if terms else ""
+            conditions.add("id < ?", query.before)
+        if query.open_only:
+            conditions.add(OPEN)
         with self._database.reading() as connection:
             rows = connection.execute(
-                f"SELECT {_EXECUTION}, body FROM executions LEFT JOIN execution_starts ON execution_id = id "
-                f"{where} ORDER BY id DESC LIMIT ?",
-                (*values, query.limit),
+                f"{_WITH_START} {conditions} ORDER BY id DESC LIMIT ?", (*conditions.values, query.limit)
             ).fetchall()
         return [_execution(row, self._masked) for row in rows]
 
     async def open_elsewhere(self) -> dict[str, str]:
-        """Executions that have not ended, oldest first, and the process each belongs to; those of this one apart."""
+        """Executions that are open, oldest first, and the process each belongs to; those of this one apart."""
         with self._database.reading() as connection:
             rows = connection.execute(
-                f"SELECT id, owner FROM executions WHERE {_OPEN} AND owner <> ? ORDER BY id", (self._owner,)
+                f"SELECT id, owner FROM executions WHERE {OPEN} AND owner <> ? ORDER BY id", (self._owner,)
             ).fetchall()
         return dict(rows)
 
     def adopt(self, executions: Mapping[str, str]) -> Promise[list[str]]:
         """Take over executions from dead processes, where they still are open and belong to the process said."""
-        statement = f"UPDATE executions SET owner = ? WHERE {_OPEN} AND id = ? AND owner = ?"
+        statement = f"UPDATE executions SET owner = ? WHERE {OPEN} AND id = ? AND owner = ?"
 
-        def write(connection: sqlite3.Connection) -> list[str]:
+        def write(connection: Connection) -> list[str]:
+            dead = self._database.dead(connection, set(executions.values()))
             return [
                 execution_id
                 for execution_id, owner in executions.items()
-                if connection.execute(statement, (self._owner, execution_id, owner)).rowcount
+                if owner in dead and connection.execute(statement, (self._owner, execution_id, owner)).rowcount
             ]
 
         return self._database.submit(write)
+
+    def claim_slot(self, execution_id: str, namespace: str, flow_id: str, limit: int) -> Promise[bool]:
+        """Give a saved execution one of its flow's *limit* slots, if one is free; True where it has one now."""
+
+        def write(connection: Connection) -> bool:
+            row = connection.execute("SELECT slot FROM executions WHERE id = ?", (execution_id,)).fetchone()
+            if row is None or row[0]:
+                return row is not None
+            if _free_slots(connection, namespace, flow_id, limit) <= 0:
+                return False
+            connection.execute(_GIVE_SLOT, (execution_id,))
+            return True
+
+        return self._database.submit(write)
+
+    def claim_next(self, namespace: str, flow_id: str, limit: int) -> Promise[str | None]:
+        """Give the oldest QUEUED execution of this process that has no slot one, if one is free; gives its id."""
+
+        def write(connection: Connection) -> str | None:
+            if _free_slots(connection, namespace, flow_id, limit) <= 0:
+                return None
+            row = connection.execute(
+                "SELECT id FROM executions WHERE namespace = ? AND flow_id = ? AND state = 'QUEUED' AND slot = 0 "
+                "AND owner = ? ORDER BY id LIMIT 1",
+                (namespace, flow_id, self._owner),
+            ).fetchone()
+            if row is None:
+                return None
+            connection.execute(_GIVE_SLOT, row)
+            return row[0]
+
+        return self._database.submit(write)
+
+    def force_slot(self, execution_id: str) -> Promise[None]:
+        """Give an execution a slot beyond any limit."""
+
+        def write(connection: Connection) -> None:
+            connection.execute(_GIVE_SLOT, (execution_id,))
+
+        return self._database.submit(write)
+
+    async def count(self, query: CountQuery) -> list[FlowCount]:
+        """How many executions flows have: those asked for in the order given, then others by namespace and id."""
+        conditions = Conditions()
+        _add_states(conditions, query.states)
+        _add_creation(conditions, query.start, query.end)
+        flows, namespaces = list(dict.fromkeys(query.flows)), listed(query.namespaces)
+        if flows or query.namespaces:
+            pairs = ", ".join(["(?, ?)"] * len(flows)) or "('', '')"
+            values = [part for flow in flows for part in flow]
+            term = f"((namespace, flow_id) IN (VALUES {pairs}) OR namespace IN {AMONG})"
+            conditions.add(term, *values, namespaces)
+        with self._database.reading() as connection:
+            rows = connection.execute(
+                f"SELECT namespace, flow_id, count(*) FROM executions {conditions} GROUP BY namespace, flow_id",
+                conditions.values,
+            ).fetchall()
+            known = connection.execute(
+                f"SELECT namespace, id FROM flows WHERE {LATEST} AND namespace IN {AMONG}", (namespaces,)
+            ).fetchall()
+        counts = {(namespace, flow_id): count for namespace, flow_id, count in rows}
+        others = sorted((counts.keys() | known) - set(flows))
+        return [
+            FlowCount(namespace, flow_id, counts.get((namespace, flow_id), 0))
+            for namespace, flow_id in (*flows, *others)
+        ]
+
+    async def find_ended(self, query: PurgeQuery, limit: int) -> list[Execution]:
+        """At most *limit* executions that are not open any more, oldest first."""
+        conditions = Conditions()
+        conditions.add(_ENDED)
+        conditions.add_flows(query.namespace, query.flow_id)
+        _add_states(conditions, query.states)
+        _add_creation(conditions, query.started_after, query.started_before)
+        if query.after is not None:
+            conditions.add("id > ?", query.after)
+        with self._database.reading() as connection:
+            rows = connection.execute(
+                f"{_WITH_START} {conditions} ORDER BY id LIMIT ?", (*conditions.values, limit)
+            ).fetchall()
+        return [_execution(row, self._masked) for row in rows]
+
+    def delete(self, execution_ids: Collection[str]) -> Promise[int]:
+        """Remove executions and their task runs, those apart that are open; gives how many executions were removed."""
+        ids = listed(execution_ids)
+
+        def write(connection: Connection) -> int:
+            removed = connection.execute(f"DELETE FROM executions WHERE id IN {AMONG} AND {_ENDED}", (ids,)).rowcount
+            rows = connection.execute(f"SELECT id FROM executions WHERE id IN {AMONG}", (ids,)).fetchall()
+            gone = listed(set(execution_ids).difference(execution_id for (execution_id,) in rows))
+            for table in ("execution_starts", "task_runs"):
+                connection.execute(f"DELETE FROM {table} WHERE execution_id IN {AMONG}", (gone,))
+            return removed
+
+        return self._database.submit(write)
+
+
+_GIVE_SLOT = "UPDATE executions SET slot = 1 WHERE id = ?"
+
+
+def _own_all(connection: Connection, execution_ids: Collection[str], owner: str) -> bool:
+    """True where all these executions are there and belong to *owner*."""
+    if len(execution_ids) == 1:  # nearly always, and faster so
+        statement = "SELECT 1 FROM executions WHERE id = ? AND owner = ?"
+        return connection.execute(statement, (*execution_ids, owner)).fetchone() is not None
+    statement = f"SELECT count(*) FROM executions WHERE id IN {AMONG} AND owner = ?"
+    return connection.execute(statement, (listed(execution_ids), owner)).fetchone() == (len(execution_ids),)
+
+
+def _free_slots(connection: Connection, namespace: str, flow_id: str, limit: int) -> int:
+    """How many slots of a flow are free; stays true until the transaction ends."""
+    connection.execute(
+        "INSERT INTO slot_claims (namespace, flow_id, claims) VALUES (?, ?, 1) "
+        "ON CONFLICT (namespace, flow_id) DO UPDATE SET claims = slot_claims.claims + 1",
+        (namespace, flow_id),
+    )
+    [taken] = connection.execute(
+        f"SELECT count(*) FROM executions WHERE namespace = ? AND flow_id = ? AND slot = 1 AND {OPEN}",
+        (namespace, flow_id),
+    ).fetchone()
+    return limit - taken
+
+
+def _add_states(conditions: Conditions, states: Collection[State]) -> None:
+    if states:
+        conditions.add(f"state IN ({', '.join('?' * len(states))})", *(str(state) for state in states))
+
+
+def _add_creation(conditions: Conditions, start: datetime | None, end: datetime | None) -> None:
+    if start is not None:
+        conditions.add("created_us >= ?", microseconds(start))
+    if end is not None:
+        conditions.add("created_us < ?", microseconds(end))
 
 
 def _execution_row(execution: Execution, owner: str, seals: Seals | None) -> tuple[object, ...]:
@@ -195,6 +344,8 @@ def _execution_row(execution: Execution, owner: str, seals: Seals | None) -> tup
         _ended_us(execution),
         _labels(execution),
         _execution_detail(execution, seals),
+        None if execution.due is None else microseconds(execution.due),
+        int(execution.is_closing),
     )
 
 
@@ -207,8 +358,12 @@ def _changed_row(execution: Execution, version: int, owner: str, seals: Seals | 
         _ended_us(execution),
         _labels(execution),
         _execution_detail(execution, seals),
+        None if execution.due is None else microseconds(execution.due),
+        int(execution.is_closing),
+        pack_values(execution.variables, seals),
         execution.id,
         version,
+        owner,
     )
 
 
@@ -229,6 +384,13 @@ def _execution_detail(execution: Execution, seals: Seals | None) -> bytes:
             execution.attempt_number,
             execution.message,
             execution.from_scratch,
+            execution.schedule_date,
+            execution.ends_as,
+            execution.after,
+            execution.violated,
+            execution.first_created,
+            execution.keeps_failures,
+            execution.has_variables,
         )
     )
 
@@ -252,16 +414,21 @@ def _run_row(run: TaskRun, seals: Seals | None) -> tuple[object, ...]:
         run.id,
         run.task_id,
         run.parent_id,
-        run.value,
+        None if run.value is None else without_nul(run.value),
         run.iteration,
         run.fence,
         run.lost,
         None if run.due is None else microseconds(run.due),
         run.worker,
-        pack(_RunDetail(run.history, run.attempts, run.message)),
+        pack(_RunDetail(run.history, run.attempts, run.message, _odd(run.value), run.past_attempts)),
         pack_values(run.outputs, seals),
         None if run.plan is None else pack(run.plan),
     )
+
+
+def _odd(value: str | None) -> str | None:
+    """*value*, where the column cannot keep it."""
+    return value if value is not None and "\0" in value else None
 
 
 @cache
@@ -280,8 +447,8 @@ def _decode_run_detail() -> msgspec.msgpack.Decoder[_RunDetail]:
 
 
 def _execution(row: tuple[Any, ...], unpack: Unpacker) -> Execution:
-    execution_id, namespace, flow_id, revision, version, labels, detail_blob, start_blob = row
-    detail = _decode_execution_detail().decode(detail_blob)
+    execution_id, namespace, flow_id, revision, version, labels, blob, due_us, closing, variables, start_blob = row
+    detail = _decode_execution_detail().decode(blob)
     start = _decode_start().decode(start_blob)
     trigger = bytes(start.trigger)
     return Execution(
@@ -293,12 +460,21 @@ def _execution(row: tuple[Any, ...], unpack: Unpacker) -> Execution:
         inputs=unpack(bytes(start.inputs)),
         outputs=unpack(bytes(detail.outputs)),
         labels=msgspec.json.decode(labels, type=dict[str, str]),
-        variables=unpack(bytes(start.variables)),
+        variables=unpack(bytes(start.variables) if variables is None else variables),
         trigger=None if trigger == _NONE else unpack(trigger),
         parent_id=start.parent_id,
         original_id=start.original_id,
         attempt_number=detail.attempt_number,
         from_scratch=detail.from_scratch,
+        schedule_date=detail.schedule_date,
+        due=None if due_us is None else instant(due_us),
+        ends_as=detail.ends_as,
+        after=detail.after,
+        violated=detail.violated,
+        first_created=detail.first_created,
+        keeps_failures=detail.keeps_failures,
+        has_variables=detail.has_variables,
+        is_closing=bool(closing),
         message=detail.message,
         version=version,
     )
@@ -312,7 +488,8 @@ def _run(row: tuple[Any, ...], unpack: Unpacker) -> TaskRun:
         execution_id=execution_id,
         task_id=task_id,
         parent_id=parent_id,
-        value=value,
+        value=value if detail.value is None else detail.value,
+        past_attempts=detail.past_attempts,
         iteration=iteration,
         history=detail.history,
         attempts=detail.attempts,

@@ -1,18 +1,25 @@
 """Flow revisions: the source of every revision ever saved."""
 
-import sqlite3
 from datetime import datetime
 
+from msgspec.structs import replace
+
 from tercel.errors import NotFoundError
+from tercel.store.database import Conditions, Connection, Database, Reader
 from tercel.store.records import FlowRevision
 from tercel.store.rows import instant, microseconds
-from tercel.store.sqlite import Database
 from tercel.store.waiting import Promise
 
 _COLUMNS = "namespace, id, revision, source, created_us, deleted"
+_INSERT = f"INSERT INTO flows ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (namespace, id, revision) DO NOTHING"
+LATEST = (
+    "flows.deleted = 0 AND flows.revision = (SELECT max(one.revision) FROM flows AS one "
+    "WHERE one.namespace = flows.namespace AND one.id = flows.id)"
+)
+"""A condition: the row of the table `flows` is the latest of a flow that was not deleted."""
 
 
-class SqliteFlows:
+class StoredFlows:
     """Flow revisions in a database."""
 
     def __init__(self, database: Database) -> None:
@@ -24,22 +31,20 @@ class SqliteFlows:
         Text is the same when it differs in nothing but its line breaks' form and those at its end.
         """
 
-        def write(connection: sqlite3.Connection) -> FlowRevision:
-            current = _find(connection, namespace, flow_id, None)
-            if current is not None and not current.deleted and _cleaned(current.source) == _cleaned(source):
-                return current
-            saved = FlowRevision(
-                namespace=namespace,
-                id=flow_id,
-                revision=1 if current is None else current.revision + 1,
-                source=source,
-                created_at=now,
-            )
-            connection.execute(
-                f"INSERT INTO flows ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, 0)",
-                (namespace, flow_id, saved.revision, source, microseconds(now)),
-            )
-            return saved
+        def write(connection: Connection) -> FlowRevision:
+            while True:
+                current = _find(connection, namespace, flow_id, None)
+                if current is not None and not current.deleted and _cleaned(current.source) == _cleaned(source):
+                    return current
+                saved = FlowRevision(
+                    namespace=namespace,
+                    id=flow_id,
+                    revision=1 if current is None else current.revision + 1,
+                    source=source,
+                    created_at=now,
+                )
+                if _insert(connection, saved):
+                    return saved
 
         return self._database.submit(write)
 
@@ -53,8 +58,7 @@ class SqliteFlows:
         """As `find`. Raises NotFoundError."""
         found = await self.find(namespace, flow_id, revision)
         if found is None:
-            which = "" if revision is None else f" with revision {revision}"
-            raise NotFoundError(f"There is no flow {namespace}.{flow_id}{which}.")
+            raise _missing(namespace, flow_id, revision)
         return found
 
     async def revisions(self, namespace: str, flow_id: str) -> list[FlowRevision]:
@@ -65,12 +69,54 @@ class SqliteFlows:
             ).fetchall()
         return [_revision(row) for row in rows]
 
+    async def latest(self, namespace: str | None = None) -> list[FlowRevision]:
+        """The latest revision of every flow that was not deleted, by namespace and id; of one namespace where given."""
+        conditions = Conditions()
+        conditions.add(LATEST)
+        if namespace is not None:
+            conditions.add("namespace = ?", namespace)
+        with self._database.reading() as connection:
+            rows = connection.execute(
+                f"SELECT {_COLUMNS} FROM flows {conditions} ORDER BY namespace, id", conditions.values
+            ).fetchall()
+        return [_revision(row) for row in rows]
 
-def _find(connection: sqlite3.Connection, namespace: str, flow_id: str, revision: int | None) -> FlowRevision | None:
+    def delete(self, namespace: str, flow_id: str, now: datetime) -> Promise[FlowRevision]:
+        """Note that a flow was deleted, as its next revision, with the text that it had last.
+
+        The promise fails with NotFoundError where there is no such flow, or it was deleted before.
+        """
+
+        def write(connection: Connection) -> FlowRevision:
+            while True:
+                current = _find(connection, namespace, flow_id, None)
+                if current is None or current.deleted:
+                    raise _missing(namespace, flow_id)
+                noted = replace(current, revision=current.revision + 1, created_at=now, deleted=True)
+                if _insert(connection, noted):
+                    return noted
+
+        return self._database.submit(write)
+
+
+def _insert(connection: Connection, flow: FlowRevision) -> bool:
+    """Write a revision; False where somebody else has just written one of that number."""
+    row = (flow.namespace, flow.id, flow.revision, flow.source, microseconds(flow.created_at), int(flow.deleted))
+    return connection.execute(_INSERT, row).rowcount == 1
+
+
+def _missing(namespace: str, flow_id: str, revision: int | None = None) -> NotFoundError:
+    which = "" if revision is None else f" with revision {revision}"
+    return NotFoundError(f"There is no flow {namespace}.{flow_id}{which}.")
+
+
+def _find(connection: Reader, namespace: str, flow_id: str, revision: int | None) -> FlowRevision | None:
+    conditions = Conditions()
+    conditions.add("namespace = ? AND id = ?", namespace, flow_id)
+    if revision is not None:
+        conditions.add("revision = ?", revision)
     row = connection.execute(
-        f"SELECT {_COLUMNS} FROM flows WHERE namespace = ? AND id = ? AND (? IS NULL OR revision = ?) "
-        "ORDER BY revision DESC LIMIT 1",
-        (namespace, flow_id, revision, revision),
+        f"SELECT {_COLUMNS} FROM flows {conditions} ORDER BY revision DESC LIMIT 1", conditions.values
     ).fetchone()
     return None if row is None else _revision(row)
 

@@ -4,9 +4,9 @@ Lines wait at most `FLUSH_AFTER_S`, or until `CHUNK_BYTES` of them wait; a write
 held back, so that memory stays bounded and no line is lost.
 """
 
-import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import cache
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from datetime import timedelta
+from functools import cache, partial
 from itertools import groupby
 from threading import Condition, Thread
 from time import monotonic
@@ -16,9 +16,9 @@ import msgspec
 
 from tercel.model.logs import LogEntry, Metric
 from tercel.model.task import LEVEL_RANK, LogLevel
-from tercel.store.records import LogPage
-from tercel.store.rows import instant, microseconds
-from tercel.store.sqlite import Database
+from tercel.store.database import AMONG, Conditions, Connection, Database, listed
+from tercel.store.records import LogPage, LogPurge
+from tercel.store.rows import instant, microseconds, without_nul
 from tercel.store.waiting import Promise
 
 FLUSH_AFTER_S = 0.2
@@ -27,10 +27,18 @@ MOST_WAITING_BYTES = 4 * 1024 * 1024
 _WORTH_COMPRESSING_BYTES = 8 * 1024
 _ENTRY_BYTES = 400  # what an entry costs beside its message
 
+_CHUNKS_AT_ONCE = 32
+_DISORDER = timedelta(
+    hours=1
+)  # the lines of a chunk are taken at one time, and need not be in the order of their dates
+
+_Thinned = tuple[int, int, tuple[Any, ...] | None]
+"""A chunk's id, how many lines it had, and the columns that it gets; None where nothing of it is left."""
+
 Listener = Callable[[Sequence[LogEntry]], object]
 
 
-class SqliteLogs:
+class StoredLogs:
     """Logs and metrics in a database."""
 
     def __init__(self, database: Database) -> None:
@@ -140,7 +148,7 @@ class SqliteLogs:
         if not (chunks or rows):
             return None
 
-        def write(connection: sqlite3.Connection) -> None:
+        def write(connection: Connection) -> None:
             if chunks:
                 connection.executemany(_INSERT_CHUNK, chunks)
             if rows:
@@ -152,7 +160,7 @@ class SqliteLogs:
             return error
         return None
 
-    def _chunk(self, entries: list[LogEntry]) -> tuple[object, ...]:
+    def _chunk(self, entries: list[LogEntry]) -> tuple[Any, ...]:
         runs = {entry.task_run_id for entry in entries}
         mask = 0
         for level in {entry.level for entry in entries}:
@@ -190,11 +198,14 @@ class SqliteLogs:
         Lines that are not written yet are not seen; `flush` first to see all.
         """
         rank = LEVEL_RANK[min_level]
+        conditions = Conditions()
+        conditions.add("execution_id = ? AND id > ? AND level_mask >= ?", execution_id, after, 1 << rank)
+        if task_run_id is not None:
+            conditions.add("(task_run_id IS NULL OR task_run_id = ?)", task_run_id)
         with self._database.reading() as connection:
             rows = connection.execute(
-                "SELECT id, encoding, data FROM log_chunks WHERE execution_id = ? AND id > ? "
-                "AND (? IS NULL OR task_run_id IS NULL OR task_run_id = ?) AND level_mask >= ? ORDER BY id LIMIT ?",
-                (execution_id, after, task_run_id, task_run_id, 1 << rank, most_chunks),
+                f"SELECT id, encoding, data FROM log_chunks {conditions} ORDER BY id LIMIT ?",
+                (*conditions.values, most_chunks),
             ).fetchall()
         entries = [
             entry
@@ -206,13 +217,62 @@ class SqliteLogs:
 
     async def metrics(self, execution_id: str, task_run_id: str | None = None) -> list[Metric]:
         """The metrics of an execution, or of one of its task runs, in the order of writing."""
+        conditions = Conditions()
+        conditions.add("execution_id = ?", execution_id)
+        if task_run_id is not None:
+            conditions.add("task_run_id = ?", task_run_id)
         with self._database.reading() as connection:
             rows = connection.execute(
                 "SELECT execution_id, task_id, task_run_id, attempt, type, name, value, date_us, tags FROM metrics "
-                "WHERE execution_id = ? AND (? IS NULL OR task_run_id = ?) ORDER BY id",
-                (execution_id, task_run_id, task_run_id),
+                f"{conditions} ORDER BY id",
+                conditions.values,
             ).fetchall()
         return [_metric(row) for row in rows]
+
+    def delete(
+        self, execution_ids: Collection[str], *, lines: bool = True, metrics: bool = True
+    ) -> Promise[tuple[int, int]]:
+        """Remove what is written of executions, their lines or metrics or both; gives how many of each were removed."""
+        ids = listed(execution_ids)
+
+        def write(connection: Connection) -> tuple[int, int]:
+            removed_lines = removed_metrics = 0
+            if lines:
+                query = f"SELECT coalesce(sum(lines), 0) FROM log_chunks WHERE execution_id IN {AMONG}"
+                removed_lines = int(connection.execute(query, (ids,)).fetchone()[0])
+                connection.execute(f"DELETE FROM log_chunks WHERE execution_id IN {AMONG}", (ids,))
+            if metrics:
+                statement = f"DELETE FROM metrics WHERE execution_id IN {AMONG}"
+                removed_metrics = connection.execute(statement, (ids,)).rowcount
+            return removed_lines, removed_metrics
+
+        return self._database.submit(write)
+
+    async def purge(self, purge: LogPurge) -> int:
+        """Remove lines, a few chunks at a time; gives how many were removed. Lines not written yet stay."""
+        conditions = _purged_chunks(purge)
+        removed = after = 0
+        while True:
+            with self._database.reading() as connection:
+                rows = connection.execute(
+                    f"SELECT id, lines, encoding, data FROM log_chunks {conditions} AND id > ? ORDER BY id LIMIT ?",
+                    (*conditions.values, after, _CHUNKS_AT_ONCE),
+                ).fetchall()
+            if not rows:
+                return removed
+            count, after = await self._database.submit(
+                partial(_replace_chunks, self._thinned(rows, purge), rows[-1][0])
+            )
+            removed += count
+
+    def _thinned(self, rows: Sequence[tuple[Any, ...]], purge: LogPurge) -> list[_Thinned]:
+        """What is to become of chunks that hold lines to remove."""
+        thinned: list[_Thinned] = []
+        for chunk_id, lines, encoding, data in rows:
+            kept = [entry for entry in _decode_lines(encoding, data) if not _is_purged(entry, purge)]
+            if len(kept) < lines:
+                thinned.append((chunk_id, lines, self._chunk(kept) if kept else None))
+        return thinned
 
     def close(self) -> None:
         """Write what waits; nothing may be written afterwards."""
@@ -223,9 +283,58 @@ class SqliteLogs:
             self._thread.join()
 
 
+def _replace_chunks(thinned: Sequence[_Thinned], last: int, connection: Connection) -> tuple[int, int]:
+    """Write thinned chunks; gives how many lines are gone, and the last chunk that needs no second look.
+
+    A chunk never changes but by losing lines: one that has another number of them was thinned by somebody else.
+    """
+    removed = 0
+    for chunk_id, lines, chunk in thinned:
+        if chunk is None:
+            done = connection.execute("DELETE FROM log_chunks WHERE id = ? AND lines = ?", (chunk_id, lines))
+        else:
+            done = connection.execute(_UPDATE_CHUNK, (*chunk[2:], chunk_id, lines))
+        if not done.rowcount:
+            return removed, chunk_id - 1
+        removed += lines - (0 if chunk is None else chunk[2])
+    return removed, last
+
+
+def _purged_chunks(purge: LogPurge) -> Conditions:
+    """Met by chunks that may hold lines to remove."""
+    conditions = Conditions()
+    conditions.add("lines > 0")
+    if purge.execution_ids is not None:
+        conditions.add(f"execution_id IN {AMONG}", listed(purge.execution_ids))
+    if purge.namespace is not None or purge.flow_id is not None:
+        executions = Conditions()
+        executions.add("executions.id = log_chunks.execution_id")
+        executions.add_flows(purge.namespace, purge.flow_id)
+        conditions.add(f"EXISTS (SELECT 1 FROM executions {executions})", *executions.values)
+    if purge.levels:
+        conditions.add("(level_mask & ?) <> 0", sum(1 << LEVEL_RANK[level] for level in set(purge.levels)))
+    if purge.start is not None:
+        conditions.add("last_us >= ?", microseconds(purge.start - _DISORDER))
+    if purge.end is not None:
+        conditions.add("first_us < ?", microseconds(purge.end + _DISORDER))
+    return conditions
+
+
+def _is_purged(entry: LogEntry, purge: LogPurge) -> bool:
+    return (
+        (not purge.levels or entry.level in purge.levels)
+        and (purge.start is None or entry.date >= purge.start)
+        and (purge.end is None or entry.date < purge.end)
+    )
+
+
 _INSERT_CHUNK = (
     "INSERT INTO log_chunks (execution_id, task_run_id, lines, level_mask, first_us, last_us, encoding, data) "
     "VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+)
+_UPDATE_CHUNK = (
+    "UPDATE log_chunks SET lines = ?, level_mask = ?, first_us = ?, last_us = ?, encoding = ?, data = ? "
+    "WHERE id = ? AND lines = ?"
 )
 _INSERT_METRIC = (
     "INSERT INTO metrics (execution_id, task_id, task_run_id, attempt, type, name, value, date_us, tags) "
@@ -275,7 +384,7 @@ def _metric_row(metric: Metric) -> tuple[object, ...]:
         metric.task_run_id,
         metric.attempt,
         metric.type,
-        metric.name,
+        without_nul(metric.name),
         metric.value,
         microseconds(metric.date),
         msgspec.json.encode(metric.tags).decode(),

@@ -9,8 +9,9 @@ from pathlib import Path
 import msgspec
 
 from tercel.errors import StorageError
+from tercel.store.database import Connection, Reader
 
-SQLITE_MIGRATIONS = Path(__file__).parent / "migrations" / "sqlite"
+_FOLDER = Path(__file__).parent / "migrations"
 
 _TABLE = """
 CREATE TABLE IF NOT EXISTS schema_version (
@@ -20,6 +21,32 @@ CREATE TABLE IF NOT EXISTS schema_version (
     applied_at TEXT NOT NULL
 )
 """
+
+
+class Dialect(msgspec.Struct, frozen=True):
+    """How a kind of database is migrated.
+
+    Attributes:
+        folder: of its migrations.
+        begin: statements that begin a transaction beside which nobody else migrates.
+        find_table: a query that finds a row where the table `schema_version` is there.
+    """
+
+    folder: Path
+    begin: tuple[str, ...]
+    find_table: str
+
+
+SQLITE = Dialect(
+    _FOLDER / "sqlite",
+    ("BEGIN IMMEDIATE",),
+    "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'schema_version'",
+)
+POSTGRES = Dialect(
+    _FOLDER / "postgres",
+    ("BEGIN", "SELECT pg_advisory_xact_lock(8387234165128077420)"),  # "tercel" and a number
+    "SELECT 1 WHERE to_regclass('schema_version') IS NOT NULL",
+)
 
 
 class Migration(msgspec.Struct, frozen=True):
@@ -41,12 +68,18 @@ def read_migrations(folder: Path) -> Sequence[Migration]:
     return [Migration(int(path.name[:4]), path.stem, path.read_text("utf-8")) for path in paths]
 
 
-def migrate(connection: sqlite3.Connection, migrations: Sequence[Migration], applied_at: datetime | None = None) -> int:
+def migrate(
+    connection: Connection,
+    dialect: Dialect,
+    migrations: Sequence[Migration] | None = None,
+    applied_at: datetime | None = None,
+) -> int:
     """Bring the schema up to the newest of *migrations*; nothing is written where it is there already.
 
     Args:
-        connection: in autocommit mode (`isolation_level=None`).
-        migrations: all steps known, from the first.
+        connection: in autocommit mode.
+        dialect: of its database.
+        migrations: all steps known, from the first; those of the dialect's folder where None.
         applied_at: noted with each step; now where None.
 
     Returns:
@@ -55,14 +88,16 @@ def migrate(connection: sqlite3.Connection, migrations: Sequence[Migration], app
     Raises:
         StorageError: the schema is newer than this program, or a step applied earlier reads differently today.
     """
-    if check_schema(connection, migrations):
+    steps = read_migrations(dialect.folder) if migrations is None else migrations
+    if check_schema(connection, dialect, steps):
         return 0
-    connection.execute("BEGIN IMMEDIATE")
+    for statement in dialect.begin:
+        connection.execute(statement)
     try:
         connection.execute(_TABLE)
-        done = _check(_applied(connection), migrations)  # another process may have been faster
+        done = _check(_applied(connection, dialect), steps)  # another process may have been faster
         date = (applied_at or datetime.now(UTC)).isoformat(timespec="seconds")
-        for step in migrations[done:]:
+        for step in steps[done:]:
             for statement in _statements(step.sql):
                 connection.execute(statement)
             connection.execute(
@@ -72,21 +107,19 @@ def migrate(connection: sqlite3.Connection, migrations: Sequence[Migration], app
         connection.execute("ROLLBACK")
         raise
     connection.execute("COMMIT")
-    return len(migrations) - done
+    return len(steps) - done
 
 
-def check_schema(connection: sqlite3.Connection, migrations: Sequence[Migration]) -> bool:
+def check_schema(connection: Reader, dialect: Dialect, migrations: Sequence[Migration] | None = None) -> bool:
     """True where all of *migrations* are applied, False where some are to come; raises StorageError as `migrate`."""
-    return _check(_applied(connection), migrations) == len(migrations)
+    steps = read_migrations(dialect.folder) if migrations is None else migrations
+    return _check(_applied(connection, dialect), steps) == len(steps)
 
 
-def _applied(connection: sqlite3.Connection) -> list[tuple[int, str, str]]:
-    try:
-        return connection.execute("SELECT version, name, checksum FROM schema_version ORDER BY version").fetchall()
-    except sqlite3.OperationalError as error:
-        if "no such table" not in str(error):
-            raise
+def _applied(connection: Reader, dialect: Dialect) -> list[tuple[int, str, str]]:
+    if connection.execute(dialect.find_table).fetchone() is None:
         return []
+    return connection.execute("SELECT version, name, checksum FROM schema_version ORDER BY version").fetchall()
 
 
 def _check(applied: Sequence[tuple[int, str, str]], migrations: Sequence[Migration]) -> int:

@@ -38,6 +38,11 @@ def instant(microseconds: int) -> datetime:
     return _EPOCH + timedelta(microseconds=microseconds)
 
 
+def without_nul(text: str) -> str:
+    """*text* for a column: PostgreSQL's texts hold every character but U+0000."""
+    return text.replace("\0", "\ufffd")
+
+
 _pack = msgspec.msgpack.Encoder().encode
 
 

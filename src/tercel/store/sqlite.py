@@ -1,33 +1,26 @@
 """The embedded database: one thread writes, everything that waits goes into one transaction, readers beside it.
 
-Knows connections, transactions and threads; what is written is said by `flows`, `executions` and `logs`.
+Knows connections and transactions of SQLite; what is written is said by `flows`, `executions`, `logs` and so on.
 """
 
 import os
 import sqlite3
-from collections.abc import Callable, Generator
+from collections.abc import Collection, Generator
 from contextlib import contextmanager
 from pathlib import Path
-from queue import Empty, SimpleQueue
-from threading import Lock, Thread
-from types import TracebackType
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from tercel.errors import NotFoundError, StorageError
-from tercel.store.migrate import SQLITE_MIGRATIONS, check_schema, migrate, read_migrations
+from tercel.store.database import Batch, Connection, GroupCommit, Synchronous, Write
+from tercel.store.migrate import SQLITE, check_schema, migrate
 from tercel.store.waiting import Promise
 
 T = TypeVar("T")
-Write = Callable[[sqlite3.Connection], T]
-"""Changes rows in a transaction that somebody else opens and commits; gives what the caller wants to know."""
 
-Synchronous = Literal["FULL", "NORMAL"]
-
-_MOST_WRITES_IN_ONE = 512
 _BUSY_TIMEOUT_S = 30.0
 
 
-class Database:
+class SqliteDatabase:
     """One SQLite file.
 
     Args:
@@ -43,16 +36,13 @@ class Database:
     def __init__(self, path: Path, synchronous: Synchronous = "FULL", *, read_only: bool = False) -> None:
         self._path = path
         self._is_read_only = read_only
-        self._waiting: SimpleQueue[tuple[Write[Any], Promise[Any]] | None] = SimpleQueue()
-        self._thread: Thread | None = None
-        self._thread_guard = Lock()
+        self._writes = GroupCommit(self._commit)
         self._readers: list[sqlite3.Connection] = []
-        self._is_closed = False
         if read_only:
             if not path.exists() or not path.stat().st_size:
                 raise NotFoundError(f"There is no database {path}.", "Nothing was run in this home yet.")
             with self.reading() as connection:
-                is_current = check_schema(connection, read_migrations(SQLITE_MIGRATIONS))
+                is_current = check_schema(connection, SQLITE)
             if not is_current:
                 raise StorageError(
                     f"The database {path} was written by an older tercel.",
@@ -63,7 +53,7 @@ class Database:
             self._writer = self._connect()
             self._writer.execute("PRAGMA journal_mode = WAL")
             self._writer.execute(f"PRAGMA synchronous = {synchronous}")
-            migrate(self._writer, read_migrations(SQLITE_MIGRATIONS))
+            migrate(self._writer, SQLITE)
         except sqlite3.Error as error:
             raise StorageError(f"The database {path} cannot be opened: {error}.", _hint(error)) from error
 
@@ -89,37 +79,9 @@ class Database:
 
         An error in *write* undoes that write alone and fails its promise; an error in the commit fails all of them.
         """
-        promise: Promise[T] = Promise()
-        self._waiting.put((write, promise))
-        if self._thread is None:
-            self._start_writing()
-        return promise
+        return self._writes.submit(write)
 
-    def _start_writing(self) -> None:
-        with self._thread_guard:
-            if self._thread is None and not self._is_closed:
-                self._thread = Thread(target=self._write_all, name="tercel-writer", daemon=True)
-                self._thread.start()
-
-    def _write_all(self) -> None:
-        stopping = False
-        while not stopping:
-            first = self._waiting.get()
-            if first is None:
-                return
-            batch = [first]
-            try:
-                while len(batch) < _MOST_WRITES_IN_ONE:
-                    following = self._waiting.get_nowait()
-                    if following is None:
-                        stopping = True
-                        break
-                    batch.append(following)
-            except Empty:
-                pass
-            self._commit(batch)
-
-    def _commit(self, batch: list[tuple[Write[Any], Promise[Any]]]) -> None:
+    def _commit(self, batch: Batch) -> None:
         """Run *batch* in one transaction, then keep its promises."""
         connection = self._writer
         outcomes: list[tuple[Promise[Any], Any, BaseException | None]] = []
@@ -173,53 +135,18 @@ class Database:
     def _unreadable(self, error: sqlite3.Error) -> StorageError:
         return StorageError(f"Reading from the database {self._path} failed: {error}.", _hint(error))
 
+    def dead(self, connection: Connection, owners: Collection[str]) -> Collection[str]:
+        """All of *owners*: the caller has looked at their locks, and a name that was let go of is never taken again."""
+        return owners
+
     def close(self) -> None:
         """Commit what waits and close the file; a second call does nothing."""
-        with self._thread_guard:
-            if self._is_closed:
-                return
-            self._is_closed = True
-        if self._thread is not None:
-            self._waiting.put(None)
-            self._thread.join()
+        if not self._writes.close():
+            return
         for connection in self._readers:
             connection.close()
         if not self._is_read_only:
             self._writer.close()
-
-
-class SqliteTransaction:
-    """Collects writes, and commits them together when its block is left without an error."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self._writes: list[Write[object]] = []
-        self._actions: list[Callable[[], object]] = []
-
-    def write(self, write: Write[object]) -> None:
-        """Add a write."""
-        self._writes.append(write)
-
-    def after_commit(self, action: Callable[[], object]) -> None:
-        """Call *action* once everything is committed, and never if it is not."""
-        self._actions.append(action)
-
-    async def __aenter__(self) -> "SqliteTransaction":
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if kind is not None:
-            return
-        if self._writes:
-            await self._database.submit(self._write_all)
-        for action in self._actions:
-            action()
-
-    def _write_all(self, connection: sqlite3.Connection) -> None:
-        for write in self._writes:
-            write(connection)
 
 
 def _hint(error: sqlite3.Error) -> str:

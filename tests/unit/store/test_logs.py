@@ -9,22 +9,22 @@ from tercel.errors import StorageError
 from tercel.model import LogEntry, LogLevel
 from tercel.store import logs as logs_module
 from tercel.store import run
-from tercel.store.logs import SqliteLogs
-from tercel.store.sqlite import Database
+from tercel.store.logs import StoredLogs
+from tercel.store.sqlite import SqliteDatabase
 
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    database = Database(tmp_path / "test.db", "NORMAL")
+def database(tmp_path: Path) -> Iterator[SqliteDatabase]:
+    database = SqliteDatabase(tmp_path / "test.db", "NORMAL")
     yield database
     database.close()
 
 
 @pytest.fixture
-def logs(database: Database) -> Iterator[SqliteLogs]:
-    logs = SqliteLogs(database)
+def logs(database: SqliteDatabase) -> Iterator[StoredLogs]:
+    logs = StoredLogs(database)
     yield logs
     logs.close()
 
@@ -34,13 +34,13 @@ def a_line(message: str, **properties: object) -> LogEntry:
     return LogEntry(message=message, **(values | properties))  # pyright: ignore[reportArgumentType]
 
 
-def _chunks(database: Database) -> list[tuple[int, str, str | None]]:
+def _chunks(database: SqliteDatabase) -> list[tuple[int, str, str | None]]:
     with database.reading() as connection:
         return connection.execute("SELECT lines, encoding, task_run_id FROM log_chunks ORDER BY id").fetchall()
 
 
 class TestBatches:
-    def test_given_few_lines_then_they_are_one_plain_chunk(self, logs: SqliteLogs, database: Database) -> None:
+    def test_given_few_lines_then_they_are_one_plain_chunk(self, logs: StoredLogs, database: SqliteDatabase) -> None:
         logs.write_logs([a_line("one")])
         logs.write_logs([a_line("two")])
         logs.flush().wait(10)
@@ -48,7 +48,7 @@ class TestBatches:
         assert _chunks(database) == [(2, "plain", "run")]
 
     def test_given_many_lines_then_they_are_compressed_chunks_in_order(
-        self, logs: SqliteLogs, database: Database
+        self, logs: StoredLogs, database: SqliteDatabase
     ) -> None:
         lines = [a_line(f"line {number} {'x' * 200}") for number in range(3000)]
         for start in range(0, len(lines), 100):
@@ -64,7 +64,7 @@ class TestBatches:
             after, is_last = page.next, page.is_last
         assert read == lines
 
-    def test_given_silence_then_lines_are_written_soon_by_themselves(self, logs: SqliteLogs) -> None:
+    def test_given_silence_then_lines_are_written_soon_by_themselves(self, logs: StoredLogs) -> None:
         written = Event()
         logs.listen(lambda entries: written.set())
 
@@ -72,7 +72,9 @@ class TestBatches:
 
         assert written.wait(10)
 
-    def test_given_several_executions_then_each_has_its_own_chunk(self, logs: SqliteLogs, database: Database) -> None:
+    def test_given_several_executions_then_each_has_its_own_chunk(
+        self, logs: StoredLogs, database: SqliteDatabase
+    ) -> None:
         logs.write_logs([a_line("a"), a_line("b", execution_id="other", task_run_id=None), a_line("c")])
         logs.flush().wait(10)
 
@@ -80,12 +82,12 @@ class TestBatches:
         assert [entry.message for entry in run(logs.read("execution")).entries] == ["a", "c"]
 
     def test_given_a_full_buffer_then_the_writer_waits_and_no_line_is_lost(
-        self, database: Database, monkeypatch: pytest.MonkeyPatch
+        self, database: SqliteDatabase, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(logs_module, "MOST_WAITING_BYTES", 20_000)
         may_go_on = Event()
         database.submit(lambda connection: may_go_on.wait(10))
-        logs = SqliteLogs(database)
+        logs = StoredLogs(database)
         progress: list[int] = []
 
         def write() -> None:
@@ -105,7 +107,9 @@ class TestBatches:
         entries = run(logs.read("execution", most_chunks=1000)).entries
         assert [entry.message for entry in entries] == [f"{number}" for number in range(500)]
 
-    def test_given_the_database_fails_then_the_next_writer_is_told(self, logs: SqliteLogs, database: Database) -> None:
+    def test_given_the_database_fails_then_the_next_writer_is_told(
+        self, logs: StoredLogs, database: SqliteDatabase
+    ) -> None:
         database.submit(lambda connection: connection.execute("DROP TABLE log_chunks")).wait(10)
         logs.write_logs([a_line("lost")])
 
@@ -114,7 +118,7 @@ class TestBatches:
         with pytest.raises(Exception, match="no such table"):
             logs.write_logs([a_line("refused")])
 
-    def test_given_a_listener_that_raises_then_it_is_not_called_again(self, logs: SqliteLogs) -> None:
+    def test_given_a_listener_that_raises_then_it_is_not_called_again(self, logs: StoredLogs) -> None:
         calls: list[str] = []
 
         def broken(entries: Sequence[LogEntry]) -> None:
@@ -132,7 +136,7 @@ class TestBatches:
 
 
 class TestReading:
-    def test_given_levels_and_task_runs_then_only_those_asked_for_come(self, logs: SqliteLogs) -> None:
+    def test_given_levels_and_task_runs_then_only_those_asked_for_come(self, logs: StoredLogs) -> None:
         logs.write_logs(
             [
                 a_line("mild", level=LogLevel.DEBUG),

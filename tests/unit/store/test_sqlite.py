@@ -5,13 +5,14 @@ from threading import Event
 import pytest
 
 from tercel.errors import NotFoundError, StorageError
-from tercel.store.sqlite import Database, SqliteTransaction
+from tercel.store.database import DatabaseTransaction
+from tercel.store.sqlite import SqliteDatabase
 from tercel.store.waiting import run
 
 
 @pytest.fixture
 def database(tmp_path: Path):
-    database = Database(tmp_path / "test.db", "NORMAL")
+    database = SqliteDatabase(tmp_path / "test.db", "NORMAL")
     database.submit(lambda connection: connection.execute("CREATE TABLE numbers (n INTEGER PRIMARY KEY)")).wait(10)
     yield database
     database.close()
@@ -21,18 +22,18 @@ def _insert(number: int):
     return lambda connection: connection.execute("INSERT INTO numbers VALUES (?)", (number,)).rowcount
 
 
-def _numbers(database: Database) -> list[int]:
+def _numbers(database: SqliteDatabase) -> list[int]:
     with database.reading() as connection:
         return [row[0] for row in connection.execute("SELECT n FROM numbers ORDER BY n")]
 
 
 class TestWriting:
-    def test_given_a_write_when_its_promise_is_kept_then_readers_see_it(self, database: Database) -> None:
+    def test_given_a_write_when_its_promise_is_kept_then_readers_see_it(self, database: SqliteDatabase) -> None:
         assert database.submit(_insert(1)).wait(10) == 1
 
         assert _numbers(database) == [1]
 
-    def test_given_writes_that_wait_then_they_share_a_transaction(self, database: Database) -> None:
+    def test_given_writes_that_wait_then_they_share_a_transaction(self, database: SqliteDatabase) -> None:
         may_go_on = Event()
         commits: list[int] = []
 
@@ -53,7 +54,7 @@ class TestWriting:
             promise.wait(10)
         assert _numbers(database) == [0, 1, 2, 3, 4]
 
-    def test_given_one_write_fails_then_the_others_of_its_transaction_stay(self, database: Database) -> None:
+    def test_given_one_write_fails_then_the_others_of_its_transaction_stay(self, database: SqliteDatabase) -> None:
         may_go_on = Event()
         database.submit(lambda connection: may_go_on.wait(10))
 
@@ -69,7 +70,7 @@ class TestWriting:
         assert _numbers(database) == [1, 2]
 
     def test_given_writes_that_wait_when_it_closes_then_they_are_committed(self, tmp_path: Path) -> None:
-        database = Database(tmp_path / "closing.db", "NORMAL")
+        database = SqliteDatabase(tmp_path / "closing.db", "NORMAL")
         database.submit(lambda connection: connection.execute("CREATE TABLE numbers (n INTEGER)"))
         promises = [database.submit(_insert(number)) for number in range(50)]
 
@@ -77,17 +78,19 @@ class TestWriting:
         database.close()
 
         assert all(promise.is_done for promise in promises)
-        reopened = Database(tmp_path / "closing.db", "NORMAL")
+        with pytest.raises(StorageError, match="The database is closed"):
+            database.submit(_insert(1)).wait(10)
+        reopened = SqliteDatabase(tmp_path / "closing.db", "NORMAL")
         assert len(_numbers(reopened)) == 50
         reopened.close()
 
 
 class TestTransaction:
-    def test_given_a_clean_exit_then_writes_and_then_actions_happen(self, database: Database) -> None:
+    def test_given_a_clean_exit_then_writes_and_then_actions_happen(self, database: SqliteDatabase) -> None:
         seen: list[list[int]] = []
 
         async def both() -> None:
-            async with SqliteTransaction(database) as tx:
+            async with DatabaseTransaction(database) as tx:
                 tx.write(_insert(1))
                 tx.write(_insert(2))
                 tx.after_commit(lambda: seen.append(_numbers(database)))
@@ -95,9 +98,9 @@ class TestTransaction:
         run(both())
         assert seen == [[1, 2]]
 
-    def test_given_an_error_in_the_block_then_nothing_happens(self, database: Database) -> None:
+    def test_given_an_error_in_the_block_then_nothing_happens(self, database: SqliteDatabase) -> None:
         async def broken() -> None:
-            async with SqliteTransaction(database) as tx:
+            async with DatabaseTransaction(database) as tx:
                 tx.write(_insert(1))
                 raise KeyError
 
@@ -105,11 +108,11 @@ class TestTransaction:
             run(broken())
         assert _numbers(database) == []
 
-    def test_given_one_write_fails_then_none_stays_and_no_action_runs(self, database: Database) -> None:
+    def test_given_one_write_fails_then_none_stays_and_no_action_runs(self, database: SqliteDatabase) -> None:
         actions: list[str] = []
 
         async def broken() -> None:
-            async with SqliteTransaction(database) as tx:
+            async with DatabaseTransaction(database) as tx:
                 tx.write(_insert(1))
                 tx.write(_insert(1))
                 tx.after_commit(lambda: actions.append("ran"))
@@ -123,14 +126,14 @@ class TestTransaction:
 class TestOpening:
     def test_given_no_file_when_only_reading_then_it_is_not_made(self, tmp_path: Path) -> None:
         with pytest.raises(NotFoundError, match="Nothing was run in this home yet"):
-            Database(tmp_path / "none.db", read_only=True)
+            SqliteDatabase(tmp_path / "none.db", read_only=True)
 
         assert not (tmp_path / "none.db").exists()
 
     def test_given_a_writer_when_another_only_reads_then_it_sees_commits_and_cannot_write(self, tmp_path: Path) -> None:
         path = tmp_path / "odd ?#% name.db"
-        writer = Database(path, "NORMAL")
-        reader = Database(path, read_only=True)
+        writer = SqliteDatabase(path, "NORMAL")
+        reader = SqliteDatabase(path, read_only=True)
         writer.submit(lambda connection: connection.execute("CREATE TABLE numbers (n INTEGER)"))
         writer.submit(_insert(7)).wait(10)
 
@@ -140,12 +143,12 @@ class TestOpening:
         reader.close()
         writer.close()
 
-        closed = Database(path, read_only=True)
+        closed = SqliteDatabase(path, read_only=True)
         assert _numbers(closed) == [7]
         closed.close()
 
     def test_given_two_writers_then_each_waits_for_the_other(self, tmp_path: Path) -> None:
-        one, two = Database(tmp_path / "two.db", "NORMAL"), Database(tmp_path / "two.db", "NORMAL")
+        one, two = SqliteDatabase(tmp_path / "two.db", "NORMAL"), SqliteDatabase(tmp_path / "two.db", "NORMAL")
         one.submit(lambda connection: connection.execute("CREATE TABLE numbers (n INTEGER)")).wait(10)
 
         promises = [database.submit(_insert(number)) for number in range(20) for database in (one, two)]
@@ -159,4 +162,4 @@ class TestOpening:
         path.write_text("this is a text, and a long one at that" * 100)
 
         with pytest.raises(StorageError, match="cannot be opened: file is not a database"):
-            Database(path)
+            SqliteDatabase(path)
