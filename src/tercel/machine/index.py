@@ -2,13 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 
-from tercel.machine.flowable import FlowableTask
+from tercel.machine.flowable import ExecutableTask, FlowableTask, LoopingTask, PausingTask
 from tercel.model.flow import Flow
 from tercel.model.task import Retry, Task
 from tercel.model.working_directory import DirectoryTask
 
 ERRORS = "errors"
 FINALLY = "finally"
+AFTER = "afterExecution"
+LISTENERS = "listeners."
 _NO_BRANCH: "tuple[Place, ...]" = ()
 
 
@@ -22,10 +24,25 @@ class Place:
         retry: the policy that counts: the task's own, else the nearest flowable's, else the flow's.
         flowable: the task itself where it is one, else None.
         is_directory: True for a WorkingDirectory, whose `tasks` a worker runs.
+        loop: the task itself where it goes round, else None.
+        pause: the task itself where it waits before its tasks start, else None.
+        executable: the task itself where the engine carries it out, by starting executions, else None.
         branches: its own branches, enabled tasks only.
     """
 
-    __slots__ = ("branch", "branches", "flowable", "is_directory", "parent", "position", "retry", "task")
+    __slots__ = (
+        "branch",
+        "branches",
+        "executable",
+        "flowable",
+        "is_directory",
+        "loop",
+        "parent",
+        "pause",
+        "position",
+        "retry",
+        "task",
+    )
 
     def __init__(self, task: Task, parent: "Place | None", branch: str, position: int, retry: Retry | None) -> None:
         self.task = task
@@ -34,12 +51,15 @@ class Place:
         self.position = position
         self.retry = retry
         self.flowable = task if isinstance(task, FlowableTask) else None
+        self.loop = task if isinstance(task, LoopingTask) else None
+        self.pause = task if isinstance(task, PausingTask) else None
+        self.executable = task if isinstance(task, ExecutableTask) else None
         self.is_directory = isinstance(task, DirectoryTask)
         self.branches: dict[str, tuple[Place, ...]] = {}
 
     @property
     def is_leaf(self) -> bool:
-        """True where a worker gets a job for it; a WorkingDirectory is one."""
+        """True where somebody gets a job for it: a worker, also for a WorkingDirectory; the engine for a Subflow."""
         return self.flowable is None
 
     @property
@@ -53,15 +73,25 @@ class FlowIndex:
 
     Attributes:
         places: every enabled task by its id.
-        branches: the flow's own branches: `tasks`, `errors`, `finally`.
+        branches: the flow's own branches: `tasks`, `errors`, `finally`, `afterExecution`, and `listeners.0` and so on.
+        assertions: whether an SLA has to be looked at with every change.
     """
 
-    __slots__ = ("branches", "flow", "places")
+    __slots__ = ("assertions", "branches", "flow", "places")
 
     def __init__(self, flow: Flow) -> None:
         self.flow = flow
         self.places: dict[str, Place] = {}
-        own = {"tasks": flow.tasks, ERRORS: flow.errors, FINALLY: flow.finally_}
+        own = {
+            "tasks": flow.tasks,
+            ERRORS: flow.errors,
+            FINALLY: flow.finally_,
+            AFTER: flow.after_execution,
+            **{
+                f"{LISTENERS}{number}": listener.tasks for number, listener in enumerate(getattr(flow, "listeners", []))
+            },
+        }
+        self.assertions = any(sla.type == "EXECUTION_ASSERTION" for sla in flow.sla)
         self.branches = self._settle(own, None, flow.retry)
 
     def branch(self, place: Place | None, name: str | None) -> "tuple[Place, ...]":

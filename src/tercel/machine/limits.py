@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from hashlib import blake2b
 
 from tercel.model.execution import Attempt, TaskRun
-from tercel.model.state import TERMINAL, State
+from tercel.model.state import State
 from tercel.model.task import Retry
 
 MAX_LOST = 3
@@ -26,11 +26,7 @@ LONGEST = timedelta(days=36_500)
 
 def counted_attempts(run: TaskRun) -> Sequence[Attempt]:
     """The attempts of a task run that count for its retries: a restart gives it all of them again."""
-    since = run.restarted_at
-    if since is None:
-        return run.attempts
-    # What had ended when it was restarted; dates of beginnings could be the same.
-    return [one for one in run.attempts if one.state not in TERMINAL or one.history[-1].date > since]
+    return run.attempts[run.past_attempts :]
 
 
 def failed_attempts(attempts: Sequence[Attempt]) -> int:
@@ -58,11 +54,34 @@ def next_attempt_at(retry: Retry, attempts: Sequence[Attempt], now: datetime, se
         >>> next_attempt_at(Retry(interval=timedelta(minutes=5), max_attempts=3), [attempt], noon).minute
         5
     """
-    done = failed_attempts(attempts)
+    first, last = attempts[0].history[0].date, attempts[-1].history[-1].date
+    return _next_at(retry, failed_attempts(attempts), (first, last), now, seed)
+
+
+def next_execution_at(
+    retry: Retry, done: int, tried: tuple[datetime, datetime], now: datetime, seed: str
+) -> datetime | None:
+    """Say when a flow is tried again by a new execution.
+
+    Args:
+        retry: the policy of the task that failed.
+        done: how many executions tried so far.
+        tried: when the first of them was created, and when the last attempt ended.
+        now: the current instant, in UTC.
+        seed: what a random delay is drawn from; the execution's id.
+
+    Returns:
+        An instant in UTC, never before *now*; None after the last one.
+    """
+    return _next_at(retry, done, tried, now, seed)
+
+
+def _next_at(retry: Retry, done: int, tried: tuple[datetime, datetime], now: datetime, seed: str) -> datetime | None:
+    first, last = tried  # when the first try began, and when the last one ended
     if retry.attempts is not None and done >= retry.attempts:
         return None
-    at = max(now, attempts[-1].history[-1].date + delay(retry, done, seed))
-    if retry.max_duration is not None and at > attempts[0].history[0].date + retry.max_duration:
+    at = max(now, last + delay(retry, done, seed))
+    if retry.max_duration is not None and at > first + retry.max_duration:
         return None
     return at
 

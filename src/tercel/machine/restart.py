@@ -6,17 +6,18 @@ execution that ended in WARNING goes on at the failures that something around th
 more, and pass over what is done.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from msgspec.structs import replace
 
 from tercel.errors import UserError
 from tercel.machine.flowable import Decision
 from tercel.machine.index import ERRORS, FINALLY, FlowIndex, Place
-from tercel.machine.live import BAD, Scope, absorbed_failures, flowable_scope, top_scope
-from tercel.machine.messages import RestartRequested
-from tercel.machine.moves import Moves
+from tercel.machine.live import BAD, Scope, absorbed_failures, flowable_scope, plan_of, top_scope
+from tercel.machine.messages import ReplayRequested, RestartRequested, TaskStateChanged
+from tercel.machine.moves import with_times
 from tercel.machine.step import grown
+from tercel.machine.waits import Waits
 from tercel.model.execution import Execution, TaskRun
 from tercel.model.flow import Flow
 from tercel.model.state import TERMINAL, State, StateChange
@@ -25,18 +26,24 @@ from tercel.model.task import LogLevel, Task
 _NO_RUNS: Sequence[TaskRun] = ()
 
 
-class Restarts(Moves):
+class Restarts(Waits):
     """A step that knows how what has ended goes on."""
 
-    __slots__ = ("_inside",)
+    __slots__ = ("_again", "_inside", "_target")
 
-    _inside: Mapping[str | None, Sequence[TaskRun]]
+    # Set by `_look_inside`, as hardly any step needs them.
+    _inside: Mapping[str | None, Sequence[TaskRun]]  # the rows inside each task run
+    _again: Collection[str]  # what begins again whatever came of it
+    _target: str | None  # begins as if for the first time, with all inside it
 
     def restart_requested(self, event: RestartRequested) -> None:
         """Go on with an execution that ended badly."""
         live = self._live
         execution = live.execution
         if execution.attempt_number != event.attempt or not can_restart(execution, live.runs.values()):
+            return
+        if execution.state is State.PAUSED:
+            self._pause_again(event)
             return
         live.execution = replace(
             execution,
@@ -45,21 +52,100 @@ class Restarts(Moves):
             message="",
             attempt_number=execution.attempt_number + 1,
             from_scratch=event.from_scratch,
+            keeps_failures=False,
         )
+        self._log(LogLevel.INFO, f"Restarted: attempt {event.attempt + 1}, with revision {event.revision} of the flow.")
+        self._begin_again()
+
+    def _pause_again(self, event: RestartRequested) -> None:
+        """Have what is paused begin its wait anew; the rest of the execution goes on as it was."""
+        live = self._live
+        self._set_execution(replace(live.execution, attempt_number=event.attempt + 1))
+        for run_id in list(live.paused):
+            run = live.runs[run_id]
+            at = max(self._now, run.history[-1].date)
+            history = grown(run.history, StateChange(State.RESTARTED, at))
+            run = replace(run, history=grown(history, StateChange(State.RUNNING, at)), fence=run.fence + 1)
+            decision = Decision(outputs=run.outputs, plan=run.plan)
+            self._open(live.scopes[run_id], self._flow.places[run.task_id], run, decision)
+
+    def replay_requested(self, event: ReplayRequested) -> None:
+        """Begin a new execution, whose rows are copies of an older one's, at one of them."""
+        live = self._live
+        if live.execution.state is not State.CREATED or event.run_id not in live.runs:
+            return
+        self._move_execution(State.RUNNING)
+        self._open_again([event.run_id, *self._around(event.run_id)], target=event.run_id)
+
+    def task_state_changed(self, event: TaskStateChanged) -> None:
+        """Give a task run of an execution that has ended another final state, and go on after it."""
+        live = self._live
+        execution, run = live.execution, live.runs.get(event.run_id)
+        if run is None or execution.is_open or execution.attempt_number != event.attempt:
+            return
+        if event.state not in TERMINAL or execution.state is State.RETRIED:
+            return
+        place = self._flow.places.get(run.task_id)
+        if place is None or run.state is event.state or place.is_run_by_worker:
+            return
+        change = StateChange(event.state, max(self._now, run.history[-1].date))
+        attempts = run.attempts
+        if attempts:
+            attempts = (*attempts[:-1], replace(attempts[-1], history=(*attempts[-1].history, change)))
+        self._keep(replace(run, history=(*run.history, change), attempts=attempts, message=""))
+        live.execution = replace(
+            execution,
+            outputs={},
+            message="",
+            attempt_number=execution.attempt_number + 1,
+            keeps_failures=True,
+        )
+        self._log(LogLevel.INFO, f"Its state was changed by hand, from {run.state} to {event.state}.", run)
+        self._begin_again(self._around(run.id))
+
+    def _around(self, run_id: str) -> list[str]:
+        """The ids of the task runs that one is inside of, the innermost first."""
+        around: list[str] = []
+        at = self._live.runs[run_id].parent_id
+        while at is not None:
+            around.append(at)
+            at = self._live.runs[at].parent_id
+        return around
+
+    def _begin_again(self, again: Collection[str] = ()) -> None:
         self._move_execution(State.RESTARTED)
         self._move_execution(State.RUNNING)
-        self._log(LogLevel.INFO, f"Restarted: attempt {event.attempt + 1}, with revision {event.revision} of the flow.")
+        self._open_again(again)
+
+    def _look_inside(self, again: Collection[str] = (), target: str | None = None) -> None:
+        self._inside = _by_parent(self._live.runs.values())
+        self._again, self._target = frozenset(again), target
+
+    def _open_again(self, again: Collection[str], target: str | None = None) -> None:
+        """Open what had ended, from the outside in, and go on; *again* are those that begin again in any case."""
+        live = self._live
         live.directory_runs.clear()
         live.absorbed = absorbed_failures(live.execution, live.runs)
-        self._inside = _by_parent(live.runs.values())
+        live.execution = replace(live.execution, after=(), violated=())
+        live.execution = replace(live.execution, due=self._sla_due())
+        self._look_inside(again, target)
         top = live.scopes[None] = top_scope(self._flow)
         self._reopen(top)
         self._climb(top)
+
+    def _is_bad(self, run: TaskRun) -> bool:
+        """True for a row that begins again."""
+        return run.id in self._again or (run.state in BAD and not self._live.execution.keeps_failures)
 
     # One scope
 
     def _reopen(self, scope: Scope) -> None:
         """Prepare a scope that had ended, and begin again what ended badly in it."""
+        for run in self._inside.get(scope.run_id, _NO_RUNS) if self._again else ():
+            place = self._flow.places.get(run.task_id)
+            if run.id in self._again and place is not None and place.branch in (ERRORS, FINALLY):
+                self._reopen_branch(scope, place, run)
+                return
         lanes: dict[int, dict[int, TaskRun]] = {}
         for run in self._inside.get(scope.run_id, _NO_RUNS):
             place = self._flow.places.get(run.task_id)
@@ -69,14 +155,68 @@ class Restarts(Moves):
                 lanes.setdefault(scope.lane_of(place, run), {})[place.position] = run
         again: list[TaskRun] = []
         opened: set[int] = set()
+        self._forget_what_follows(scope, lanes)
         for lane in sorted(lanes, reverse=True):  # what is put in last is started first
             if self._reopen_lane(scope, lane, lanes[lane], again):
                 opened.add(lane)
+        self._leave_to_their_turn(scope, again, opened)
         scope.leave_open(opened)
         # All at once, before the first of them may fail: as siblings they do not wait for each other.
         renewed = [self._renew(scope, run) for run in reversed(again)]
         for run in renewed:
             self._run_again(scope, self._flow.places[run.task_id], run)
+
+    def _leave_to_their_turn(self, scope: Scope, again: list[TaskRun], opened: set[int]) -> None:
+        """Drop, of what begins again in a Dag, what depends on tasks that have not ended, such as others that do."""
+        for run in list(again):
+            position = self._flow.places[run.task_id].position
+            if scope.is_blocked(position):
+                self._drop_with_inside(run)
+                again.remove(run)
+                opened.discard(position)
+                scope.active -= 1
+
+    def _reopen_branch(self, scope: Scope, place: Place, target: TaskRun) -> None:
+        """Prepare a scope that goes on in its `errors` or `finally`, at *target*; what was before that stays."""
+        opened: set[int] = set()
+        for run in self._inside.get(scope.run_id, _NO_RUNS):
+            other = self._flow.places.get(run.task_id)
+            if run.id == target.id:
+                continue
+            if other is not None and other.parent is scope.place and other.branch == scope.lanes.branch:
+                opened.add(scope.lane_of(other, run))
+                self._count_done(scope, other, run)
+            elif other is not None and _is_before(other, place):
+                scope.errors_started |= other.branch == ERRORS
+            else:
+                self._drop_with_inside(run)
+        scope.leave_open(opened)
+        scope.errors_started |= place.branch == ERRORS
+        scope.finally_started = place.branch == FINALLY
+        self._run_again(scope, place, self._renew(scope, target))
+
+    def _count_done(self, scope: Scope, place: Place, run: TaskRun) -> None:
+        """Take note of a task run of the main branch that stays as it is."""
+        scope.warned += run.state is State.WARNING
+        scope.release(place.position)
+        if run.state in BAD:
+            scope.fail(run.state)
+
+    def _forget_what_follows(self, scope: Scope, lanes: dict[int, dict[int, TaskRun]]) -> None:
+        """Drop, in a replay, what comes after the task runs that begin again whatever came of them."""
+        for lane, runs in list(lanes.items()):
+            for position, run in list(runs.items()):
+                if run.id not in self._again or self._target is None:
+                    continue
+                later = {at for at in runs if at > position}
+                gone = [(lane, at) for at in later]
+                if scope.lanes.limit == 1 and not scope.lanes.after:
+                    gone += [(other, at) for other in lanes if other > lane for at in lanes[other]]
+                gone += [(at, at) for at in scope.following(position) if at in lanes]
+                for other, at in gone:
+                    self._drop_with_inside(lanes[other].pop(at))
+        for lane in [lane for lane, runs in lanes.items() if not runs]:
+            del lanes[lane]
 
     def _reopen_lane(self, scope: Scope, lane: int, runs: dict[int, TaskRun], again: list[TaskRun]) -> bool:
         """Find where a lane goes on; False where it is opened, or walked again, when its turn comes.
@@ -89,19 +229,20 @@ class Restarts(Moves):
         """
         first = scope.first_of(lane)
         positions = range(first, first + 1 if scope.lanes.side_by_side else len(scope.main))
-        left = next((at for at in positions if at not in runs or runs[at].state in BAD), None)
+        left = next((at for at in positions if at not in runs or self._is_bad(runs[at])), None)
         for position, run in list(runs.items()):
-            if run.state in BAD and position != left:
+            if self._is_bad(run) and position != left:
                 self._drop_with_inside(run)  # another revision of the flow has something before it
                 del runs[position]
-        done = [run for run in runs.values() if run.state not in BAD]
-        scope.warned += sum(run.state is State.WARNING for run in done)
+        done = [run for run in runs.values() if not self._is_bad(run)]
+        for run in done:
+            self._count_done(scope, self._flow.places[run.task_id], run)
         if left is not None and left in runs:
             scope.active += 1
             again.append(runs[left])
         elif not done or any(run.id in self._live.absorbed for run in done):
             return False
-        elif left is not None:
+        elif left is not None and not scope.is_stopped:
             scope.active += 1
             scope.ready.append((scope.main[left].branch, lane, left))
         return True
@@ -115,7 +256,8 @@ class Restarts(Moves):
             scope.go_on_after(place, run, is_last=place.position + 1 >= len(scope.main))
             return
         scope.warned -= run.state is State.WARNING
-        self._inside = _by_parent(live.runs.values())
+        scope.hold_back(place.position)
+        self._look_inside()
         self._run_again(scope, place, self._renew(scope, run))
 
     # One task run
@@ -136,6 +278,7 @@ class Restarts(Moves):
                 run,
                 history=grown(run.history, change),
                 outputs=run.outputs if keeps_outputs else {},
+                past_attempts=len(run.attempts),
                 lost=0,
                 due=None,
                 worker=None,
@@ -155,7 +298,8 @@ class Restarts(Moves):
 
     def _run_again(self, scope: Scope, place: Place, run: TaskRun) -> None:
         """Begin again with a row that was renewed."""
-        if place.flowable is not None and any(change.state is State.RUNNING for change in run.history):
+        has_begun = run.id != self._target and any(change.state is State.RUNNING for change in run.history)
+        if place.flowable is not None and has_begun:
             self._enter_again(scope, place, run)
             return
         if not self._may_run(scope, place, run):
@@ -179,16 +323,26 @@ class Restarts(Moves):
             self._log(LogLevel.ERROR, str(error), run)
             self._end_run(around, place, run, State.FAILED, str(error))
             return
-        run = self._keep(
-            replace(
-                run,
-                history=grown(run.history, StateChange(State.RUNNING, run.history[-1].date)),
-                fence=run.fence + 1,
-                due=None if limit is None else self._now + limit,
-            )
-        )
         decision = Decision(outputs=run.outputs, plan=run.plan)
+        if place.loop is not None:
+            decision = place.loop.afresh(decision)
+        due = None if limit is None or place.pause is not None else self._now + limit
+        run = replace(
+            run,
+            history=grown(run.history, StateChange(State.RUNNING, run.history[-1].date)),
+            fence=run.fence + 1,
+            plan=decision.plan,
+            due=due,
+        )
+        if place.loop is not None:
+            run = replace(run, plan=with_times(plan_of(run), deadline=due))
         scope = self._live.scopes[run.id] = flowable_scope(self._flow, around, place, run, decision)
+        if place.pause is not None and not plan_of(run).get("resumed"):
+            for inside in self._inside.get(run.id, _NO_RUNS):
+                self._drop_with_inside(inside)
+            self._open(scope, place, run, decision)
+            return
+        self._keep(run)
         self._reopen(scope)
         self._pump(scope)
 
@@ -200,8 +354,19 @@ class Restarts(Moves):
         self._drop(run.id)
 
 
+def _is_before(one: Place, other: Place) -> bool:
+    """True where *one* runs before *other* in the branches of one scope that follow its main one."""
+    if one.parent is not other.parent or one.branch not in (ERRORS, FINALLY):
+        return False
+    return one.position < other.position if one.branch == other.branch else one.branch == ERRORS
+
+
 def can_restart(execution: Execution, runs: Iterable[TaskRun]) -> bool:
-    """True for an execution that ended badly, or in spite of a task run that did."""
+    """True for an execution that ended badly, or in spite of a task run that did, or with a task run that is paused."""
+    if execution.state is State.PAUSED:
+        return any(run.state is State.PAUSED for run in runs)
+    if execution.is_open or execution.state is State.RETRIED:  # another execution tries again what this one could not
+        return False
     if execution.state is State.WARNING:
         return any(run.state in BAD for run in runs)
     return execution.state in BAD

@@ -19,7 +19,7 @@ from tercel.machine.messages import Command, WriteLog
 from tercel.machine.variables import variables
 from tercel.model.duration import parse_duration
 from tercel.model.execution import Execution, TaskRun
-from tercel.model.inputs import Input, parse_value
+from tercel.model.input_values import parse_output
 from tercel.model.state import LEGAL, State, StateChange
 from tercel.model.task import LogLevel
 
@@ -47,7 +47,8 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
 
 
 Functions = Mapping[str, Callable[..., object]]
-"""Functions of expressions that reach outside, such as `secret` and `kv`; `mask` hides what `secret` gave."""
+"""Functions of expressions that reach outside, such as `secret` and `kv`; `mask` hides what `secret` gave,
+and what `keep_secret` was told."""
 
 
 class Outside(NamedTuple):
@@ -62,6 +63,9 @@ class Outside(NamedTuple):
     functions: Functions
     surroundings: Mapping[str, object]
     clock: Callable[[], float] | None
+
+
+_MOVING = (State.RUNNING, State.RETRYING, State.PAUSED)
 
 
 class Step:
@@ -98,11 +102,7 @@ class Step:
     def change(self) -> Change:
         """What was changed, once nothing moves any more."""
         live = self._live
-        state = live.execution.state
-        if state is State.RUNNING or state is State.RETRYING:
-            rests = bool(live.waiting) and len(live.waiting) == len(live.jobs)
-            if rests != (state is State.RETRYING):
-                self._move_execution(State.RETRYING if rests else State.RUNNING)
+        self._settle_state()
         if self._execution_changed:
             live.execution = replace(live.execution, version=live.execution.version + 1)
         return Change(
@@ -111,6 +111,30 @@ class Step:
             commands=self._commands,
             removed=self._removed,
         )
+
+    @property
+    def is_empty(self) -> bool:
+        """True where nothing was changed so far."""
+        return not (self._execution_changed or self._changed or self._removed)
+
+    def _settle_state(self) -> None:
+        """Have the execution say what its task runs do: wait for somebody, wait for another try, or run."""
+        live = self._live
+        state = live.execution.state
+        if state not in _MOVING:
+            return
+        if live.paused or live.is_held:
+            wanted = State.PAUSED
+        else:
+            rests = bool(live.waiting) and len(live.waiting) == len(live.jobs)
+            wanted = State.RETRYING if rests else State.RUNNING
+        if wanted is state:
+            return
+        if state is State.PAUSED:
+            self._move_execution(State.RESTARTED)
+            self._move_execution(State.RUNNING)
+        if wanted is not self._live.execution.state:
+            self._move_execution(wanted)
 
     def _keep(self, run: TaskRun) -> TaskRun:
         self._live.put(run)
@@ -123,6 +147,11 @@ class Step:
         self._live.execution = replace(execution, history=grown(execution.history, change))
         self._execution_changed = True
 
+    def _set_execution(self, execution: Execution) -> None:
+        """Replace the execution's row, its history apart."""
+        self._live.execution = execution
+        self._execution_changed = True
+
     def _log(self, level: LogLevel, message: str, run: TaskRun | None = None) -> None:
         self._commands.append(WriteLog(level=level, message=message, run_id=None if run is None else run.id))
 
@@ -133,6 +162,17 @@ class Step:
 
         outside = self._outside
         seen = variables(self._flow, self._live, run, outside.surroundings)
+        try:
+            return str(render(text, seen, outside.functions, clock=outside.clock))
+        except UserError as error:
+            raise self._masked(error) from None
+
+    def _render_outside(self, text: str, extra: Mapping[str, object]) -> str:
+        """Render a text with what the execution itself sees; *extra* variables win."""
+        from tercel.expression import render  # noqa: PLC0415  # as above
+
+        outside = self._outside
+        seen = {**variables(self._flow, self._live, None, outside.surroundings), **extra}
         try:
             return str(render(text, seen, outside.functions, clock=outside.clock))
         except UserError as error:
@@ -160,7 +200,7 @@ class Step:
             limit = self._timeout(place, run)
         except UserError:
             return None  # the worker renders it too, and fails the attempt with the sentence
-        grace = DIRECTORY_GRACE if place.is_directory else TIMEOUT_GRACE
+        grace = DIRECTORY_GRACE if place.is_directory else timedelta(0) if place.executable else TIMEOUT_GRACE
         return None if limit is None else self._now + limit + grace
 
     def _flow_outputs(self) -> dict[str, object]:
@@ -176,10 +216,13 @@ class Step:
             except UserError as error:
                 raise self._masked(error) from None
             try:
-                outputs[output.id] = parse_value(Input(id=output.id, type=output.type), rendered, None)
+                value = outputs[output.id] = parse_output(output.type, rendered)
             except ValueError as error:
                 message = f"The output {output.id!r} does not fit its type {output.type}: {error}."
                 raise self._masked(UserError(message)) from None
+            keep_secret = outside.functions.get("keep_secret") if output.type == "SECRET" else None
+            if keep_secret is not None and isinstance(value, str):
+                keep_secret(value)
         return outputs
 
 

@@ -9,22 +9,34 @@ An event that does not fit, because its fence is not current or the row has move
 """
 
 from collections.abc import Callable, Mapping
+from typing import cast
 
 from msgspec.structs import replace
 
 from tercel.errors import InvariantError
 from tercel.machine.index import FlowIndex, Place
 from tercel.machine.limits import MAX_LOST
-from tercel.machine.live import LiveExecution, top_scope
+from tercel.machine.live import LiveExecution
 from tercel.machine.messages import (
-    CancelTask,
     ChildChanged,
+    EndExecution,
     Event,
     ExecutionCreated,
+    ExecutionTimerDue,
+    ForceRunRequested,
     KillRequested,
+    LabelsSet,
+    PauseRequested,
+    ReplayRequested,
     RestartRequested,
+    ResumeRequested,
+    SlotFreed,
+    StatusChanged,
+    SubflowEnded,
+    SubflowStarted,
     TaskRunFinished,
     TaskRunStarted,
+    TaskStateChanged,
     TimerDue,
     WorkerLost,
 )
@@ -32,7 +44,7 @@ from tercel.machine.restart import Restarts
 from tercel.machine.step import Change, Functions, Outside, grown
 from tercel.machine.variables import NOTHING
 from tercel.model.execution import Attempt, TaskRun, task_run_id
-from tercel.model.jobs import WorkerResult
+from tercel.model.jobs import ExecutionUpdate
 from tercel.model.state import TERMINAL, State, StateChange
 from tercel.model.task import LogLevel
 
@@ -62,28 +74,10 @@ def advance(
     Raises:
         InvariantError: a change of state that the table does not allow; a mistake of ours.
     """
-    if live.execution.state in TERMINAL and not isinstance(event, RestartRequested):
+    if not live.execution.is_open and not isinstance(event, _AFTER_THE_END):
         return Change()
     step = _Transition(flow, live, event.now, Outside(functions, surroundings, clock))
-    match event:
-        case TaskRunStarted():
-            step.started(event)
-        case TaskRunFinished():
-            step.finished(event)
-        case ChildChanged():
-            step.child_changed(event)
-        case TimerDue():
-            step.timer_due(event)
-        case WorkerLost():
-            step.worker_lost(event)
-        case ExecutionCreated():
-            step.created()
-        case KillRequested():
-            step.kill_requested()
-        case RestartRequested():
-            step.restart_requested(event)
-        case _:
-            raise InvariantError(f"The machine does not know the event {type(event).__name__}.")
+    step.apply(event)
     return step.change()
 
 
@@ -92,27 +86,102 @@ class _Transition(Restarts):
 
     __slots__ = ()
 
-    def created(self) -> None:
-        """Start the execution."""
-        live = self._live
-        if live.execution.state is not State.CREATED:
-            return
-        self._move_execution(State.RUNNING)
-        live.scopes[None] = top_scope(self._flow)
-        self._climb(live.scopes[None])
+    def apply(self, event: Event) -> None:
+        """Apply one event, and look at what must hold after each."""
+        self._apply(event)
+        if self._flow.assertions and not self.is_empty:
+            self.check_assertions()
 
-    def kill_requested(self) -> None:
-        """End everything: task runs first, then the execution."""
+    def _apply(self, event: Event) -> None:
+        match event:
+            case TaskRunStarted():
+                self.started(event)
+            case TaskRunFinished():
+                self.finished(event)
+            case ChildChanged():
+                self.child_changed(event)
+            case TimerDue():
+                self.timer_due(event)
+            case WorkerLost():
+                self.worker_lost(event)
+            case SubflowStarted():
+                self._subflow(event)
+            case SubflowEnded():
+                self._subflow(event)
+            case ExecutionCreated():
+                self.created(event)
+            case SlotFreed():
+                self.slot_freed()
+            case ExecutionTimerDue():
+                self.execution_timer_due()
+            case KillRequested():
+                self.kill_requested(event)
+            case PauseRequested():
+                self.pause_requested()
+            case ResumeRequested():
+                self.resume_requested(event)
+            case ForceRunRequested():
+                self.force_run_requested()
+            case LabelsSet():
+                self.labels_set(event)
+            case RestartRequested():
+                self.restart_requested(event)
+            case ReplayRequested():
+                self.replay_requested(event)
+            case StatusChanged():
+                self.status_changed(event)
+            case TaskStateChanged():
+                self.task_state_changed(event)
+            case _:
+                raise InvariantError(f"The machine does not know the event {type(event).__name__}.")
+
+    def kill_requested(self, event: KillRequested) -> None:
+        """End everything: task runs first, then the execution; after its end, what follows it."""
         live = self._live
-        if live.execution.state is State.KILLING:
+        execution = live.execution
+        if execution.state is State.KILLING:
+            if execution.ends_as is not None:
+                self._set_execution(replace(execution, ends_as=None, due=None))
             return
         if None not in live.scopes:
             self._end_execution(State.KILLED)
             return
-        self._move_execution(State.KILLING)
+        if execution.is_closing and not execution.after:
+            return
+        live.is_held = False
+        if execution.is_closing:
+            self._set_execution(replace(execution, after=()))
+        else:
+            live.execution = replace(execution, due=None)
+            self._move_execution(State.KILLING)
         top = live.scopes[None]
-        self._kill(top)
+        top.closing = None if top.closing is None else []
+        self._kill(top, cascade=event.cascade)
         self._climb(top)
+
+    def labels_set(self, event: LabelsSet) -> None:
+        """Give labels to the execution."""
+        labels = {**self._live.execution.labels, **event.labels}
+        if labels != self._live.execution.labels:
+            self._set_execution(replace(self._live.execution, labels=labels))
+
+    def status_changed(self, event: StatusChanged) -> None:
+        """Give an execution that has ended another final state."""
+        execution = self._live.execution
+        if execution.is_open or execution.state in (event.state, State.RETRIED) or event.state not in TERMINAL:
+            return
+        self._move_execution(event.state)
+        self._commands.append(EndExecution(state=event.state))
+
+    def _subflow(self, event: SubflowStarted | SubflowEnded) -> None:
+        run = self._with_job(event.run_id, event.fence)
+        if run is None:
+            return
+        if isinstance(event, SubflowStarted):
+            self.subflow_started(run, event)
+        else:
+            self.subflow_ended(run, event)
+        self._climb(self._live.scopes.get(run.parent_id))
 
     def started(self, event: TaskRunStarted) -> None:
         """A worker has the job: an attempt begins, and with it the time that it may take."""
@@ -136,10 +205,27 @@ class _Transition(Restarts):
         if event.result.state not in TERMINAL:
             raise InvariantError(f"A job cannot end as {event.result.state}.")
         run = self._with_job(event.run_id, event.fence)
-        if run is not None:
-            place = self._flow.places[run.task_id]
-            self._end_attempt(place, run, event.result)
-            self._climb(self._scope_around(run))
+        if run is None:
+            return
+        update = event.result.update if event.result.state in _DONE_WELL else None
+        if update is not None:
+            self._update_execution(update)
+        self._end_attempt(self._flow.places[run.task_id], run, event.result)
+        if update is not None and update.ends_as is not None:
+            self._log(LogLevel.INFO, f"It ends the execution, in {update.ends_as}.", run)
+            self._force_end(update.ends_as)
+        self._climb(self._live.scopes.get(run.parent_id))
+
+    def _update_execution(self, update: ExecutionUpdate) -> None:
+        """Change labels and variables as a task says."""
+        execution = self._live.execution
+        changed = replace(execution, labels={**execution.labels, **update.labels})
+        if update.variables or update.unset:
+            known = execution.variables if execution.has_variables else self._flow.flow.variables
+            left = {name: value for name, value in known.items() if name not in update.unset}
+            changed = replace(changed, variables=merged(left, update.variables), has_variables=True)
+        if changed != execution:
+            self._set_execution(changed)
 
     def child_changed(self, event: ChildChanged) -> None:
         """A worker reports how a child of its WorkingDirectory stands: the row is kept as it is, if it is newer."""
@@ -173,19 +259,7 @@ class _Transition(Restarts):
         run = self._current(event.run_id, event.fence)
         if run is None or run.due is None or run.due > self._now:
             return
-        place = self._flow.places[run.task_id]
-        scope = self._live.scopes.get(run.id)
-        if scope is not None:
-            self._time_out(scope, run)
-        elif run.state is State.RETRYING:
-            self._forget_children(run)
-            self._dispatch(place, run)
-        elif run.state is State.RUNNING:
-            self._commands.append(CancelTask(run_id=run.id, fence=run.fence))
-            self._log(LogLevel.ERROR, f"The task {place.task.id!r} did not end within its timeout.", run)
-            result = self._result(run, State.FAILED, "The task did not end within its timeout.")
-            self._end_attempt(place, run, result)
-        self._climb(self._scope_around(run) if scope is None else scope)
+        self._timer(run)
 
     def worker_lost(self, event: WorkerLost) -> None:
         """The worker will never report: another one gets the task, under a new fence."""
@@ -193,6 +267,8 @@ class _Transition(Restarts):
         if run is None:
             return
         place = self._flow.places[run.task_id]
+        if place.executable is not None and run.plan is not None:
+            return  # its executions go on, whoever started them
         if run.state is State.KILLING:
             self._end_attempt(place, run, self._result(run, State.KILLED, ""))
         elif run.state is State.RUNNING:
@@ -232,7 +308,18 @@ class _Transition(Restarts):
             return None
         return run
 
-    def _result(self, run: TaskRun, state: State, message: str, *, retryable: bool = True) -> WorkerResult:
-        """What the machine itself says of an attempt that nobody reports."""
-        started = run.attempts[-1].history[0].date if run.attempts else self._now
-        return WorkerResult(state=state, message=message, started_at=started, ended_at=self._now, retryable=retryable)
+
+_DONE_WELL = (State.SUCCESS, State.WARNING)
+_AFTER_THE_END = (RestartRequested, ReplayRequested, LabelsSet, StatusChanged, TaskStateChanged)
+
+
+def merged(below: Mapping[str, object], above: Mapping[str, object]) -> dict[str, object]:
+    """*above* laid over *below*, maps inside them deeply."""
+    result = dict(below)
+    for name, value in above.items():
+        there = result.get(name)
+        if isinstance(value, Mapping) and isinstance(there, Mapping):
+            result[name] = merged(cast("Mapping[str, object]", there), cast("Mapping[str, object]", value))
+        else:
+            result[name] = value
+    return result

@@ -12,6 +12,7 @@ from tercel.machine.index import FlowIndex
 from tercel.machine.limits import failed_attempts
 from tercel.machine.live import LiveExecution
 from tercel.model.execution import Execution, TaskRun
+from tercel.model.inputs import with_defaults
 from tercel.model.jobs import WorkerJob
 from tercel.model.state import State
 from tercel.model.task import Task
@@ -39,8 +40,8 @@ def variables(
         if parents:
             seen["parents"] = parents
             seen["parent"] = parents[0]
-    # Values set by tasks come last: a later addition wins over an earlier one.
-    return {**seen, **live.execution.variables} if live.execution.variables else seen
+    # What tasks set is seen at the top, too, where it hides nothing of the engine's own.
+    return {**live.execution.variables, **seen} if live.execution.variables else seen
 
 
 def child_variables(
@@ -110,10 +111,11 @@ def _built(flow: FlowIndex, execution: Execution) -> Mapping[str, object]:
         },
         "labels": _nested(execution.labels, "system."),
     }
-    if execution.inputs:
-        seen["inputs"] = _nested(execution.inputs)
-    if flow.flow.variables or execution.variables:
-        seen["vars"] = {**flow.flow.variables, **execution.variables}
+    if execution.inputs or flow.flow.inputs:
+        seen["inputs"] = with_defaults(flow.flow.inputs, _nested(execution.inputs))
+    own = execution.variables if execution.has_variables or execution.variables else flow.flow.variables
+    if own:
+        seen["vars"] = own
     if execution.trigger is not None:
         seen["trigger"] = execution.trigger.get("variables", {})
     return seen

@@ -5,7 +5,7 @@ and the reading goes on, so that one answer tells all. Rules that a Part checks 
 that only hold a stand-in.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, time
 from typing import cast
 
@@ -16,6 +16,7 @@ from tercel.errors import MissingToolError
 from tercel.model.catalog import Catalog
 from tercel.model.defaults import Defaults
 from tercel.model.duration import parse_duration
+from tercel.model.flow import PluginDefault
 from tercel.model.issue import Issue, nearest
 from tercel.model.shapes import (
     Anything,
@@ -56,11 +57,22 @@ _LONGEST_QUOTE = 60
 
 
 class Seen(msgspec.Struct, frozen=True):
-    """A plugin's mapping that was met: its family, its id ("" without one), the id's node, and its path."""
+    """A plugin's mapping that was met.
+
+    Attributes:
+        family: of the plugin that stands there, or should.
+        part: its class; None where its `type` names none.
+        id: "" without one.
+        node: of the id; of the mapping without one.
+        mapping: the whole of it.
+        path: where it stands.
+    """
 
     family: str
+    part: type[Part] | None
     id: str
     node: Node
+    mapping: MappingNode
     path: Path
 
 
@@ -105,11 +117,60 @@ class Reading:
 
     def tell(self, node: Node, path: Path, problem: Problem, accepted: Sequence[str] = ()) -> None:
         """Note an issue at *node*; one told before, as by an alias, is not told again."""
+        if self._defaults.is_global(node):
+            hint = f"{problem.hint} It comes from the plugin defaults of tercel's settings.".lstrip()
+            problem = msgspec.structs.replace(problem, hint=hint)
         _note(self.issues, node, path, problem, accepted)
+
+    def has_told(self, node: Node, code: str) -> bool:
+        """True where an issue of this code was noted at *node*."""
+        spot = (node.start_mark.line + 1, node.start_mark.column + 1, code)
+        return any((issue.line, issue.column, issue.code) == spot for issue in self.issues)
 
     def warn(self, node: Node, path: Path, problem: Problem) -> None:
         """Note a warning at *node*."""
         _note(self.warnings, node, path, problem)
+
+    def tell_problem(self, problem: Problem, node: MappingNode, path: Path) -> None:
+        """Tell what the part that *node*, which stands at *path*, is says of itself, unless the spot holds a stand-in.
+
+        A label's key leads to its place in either form of labels.
+        """
+        spot = self._spot(problem, node)
+        if spot is not None:
+            self.tell(spot, (*path, *problem.path), problem)
+
+    def _spot(self, problem: Problem, node: MappingNode) -> Node | None:
+        """The node that a part's problem is at; None where a stand-in takes the place of what the part complains of."""
+        if not problem.path and self._holds_stand_in(node):
+            return None
+        spot: Node = node
+        inner: Node | None = node
+        for step in problem.path:
+            if inner is None:
+                break
+            if isinstance(inner, MappingNode):
+                if (id(inner), str(step)) in self._missing:
+                    return None
+                entry = self._entries.of(inner).get(str(step))
+                spot, inner = entry if entry is not None else (spot, None)
+            elif isinstance(inner, SequenceNode) and isinstance(step, int) and step < len(inner.value):
+                spot = inner = inner.value[step]
+            elif isinstance(inner, SequenceNode):
+                spot, inner = self._labelled(inner, step) or spot, None
+            else:
+                inner = None
+            if inner is not None and id(inner) in self._stand_ins:
+                return None
+        return spot
+
+    def _labelled(self, node: SequenceNode, key: str | int) -> Node | None:
+        """The key of a label in a list of labels."""
+        for item in node.value:
+            entry = self._entries.of(item).get("key")
+            if entry is not None and entry[1].value == key:
+                return entry[1]
+        return None
 
     def _refuse(self, kind: Kind, node: Node, path: Path, problem: Problem) -> object:
         self.tell(node, path, problem, () if isinstance(kind, Text) else accepted(kind))
@@ -189,6 +250,9 @@ class Reading:
         if not isinstance(node, ScalarNode) or is_null(node):
             return self._refuse_kind(kind, node, path)
         if node.value in kind.values:
+            if node.value in kind.deprecated:
+                problem = Problem(f"{node.value} is deprecated.", kind.deprecated[node.value], "property.deprecated")
+                self.warn(node, path, problem)
             return kind.values[node.value]
         near = nearest(node.value, tuple(kind.values))
         hint = f"Did you mean {near}?" if near else ""
@@ -219,7 +283,26 @@ class Reading:
         assert isinstance(kind, Anything)
         if isinstance(node, ScalarNode) and kind.is_raw:
             return None if is_null(node) else node.value
+        if self._defaults:
+            self._give_defaults(node)
         return self._entries.value(node)
+
+    def _give_defaults(self, node: Node) -> None:
+        """Put plugin defaults into every mapping with a `type` that is, or lies in, the free value *node*."""
+        if isinstance(node, MappingNode):
+            self._give_own_defaults(node)
+            for _, value in self._entries.of(node).values():
+                self._give_defaults(value)
+        elif isinstance(node, SequenceNode):
+            for item in node.value:
+                self._give_defaults(item)
+
+    def _give_own_defaults(self, node: MappingNode) -> None:
+        """Put plugin defaults into a mapping that is no plugin, by the text of its `type`."""
+        entries = self._entries.of(node)
+        key, type_ = entries.get("type", (node, node))
+        if isinstance(type_, ScalarNode) and not is_null(type_) and not self._defaults.brought(key):
+            self._entries.replace(node, self._defaults.applied((type_.value,), entries, node))
 
     # ── collections ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -270,18 +353,24 @@ class Reading:
         assert isinstance(kind, Nested)
         if not isinstance(node, MappingNode) or is_unquoted_template(node):
             return self._refuse_kind(kind, node, path)
-        return self._plugin(kind.part, node, path) if is_family(kind.part) else self._part(kind.part, node, path)
+        if is_family(kind.part):
+            return self._plugin(kind.part, node, path)
+        if self._defaults and kind.part is not PluginDefault:
+            self._give_own_defaults(node)
+        return self._part(kind.part, node, path)
 
     def _plugin(self, base: type[Part], node: MappingNode, path: Path) -> Part:
         entries = self._entries.of(node)
         id_node = entries["id"][1] if "id" in entries else node
-        self.seen.append(Seen(base.family, id_node.value if isinstance(id_node, ScalarNode) else "", id_node, path))
         part = self._class(base, node, path)
+        id_ = id_node.value if isinstance(id_node, ScalarNode) else ""
+        self.seen.append(Seen(base.family, part, id_, id_node, node, path))
         if part is None:
             self._stand_ins.add(id(node))
             self._guess_tasks(base, entries, path)
             return self._part(base, node, path, is_known=False)
-        self._entries.replace(node, self._defaults.applied(part, entries))
+        names = (part.plugin_type, *part.plugin_aliases)
+        self._entries.replace(node, self._defaults.applied(names, entries, node))
         return self._part(part, node, path)
 
     def _class(self, base: type[Part], node: MappingNode, path: Path) -> type[Part] | None:
@@ -317,8 +406,6 @@ class Reading:
             return
         near = self._catalog.nearest(name.value)
         hint = f"Did you mean {near}?" if near else "`tercel plugin list` shows every type there is."
-        if base.family == "trigger":
-            hint = "Tercel has no triggers yet: remove it and start the flow by hand."
         message = f"No plugin provides the {base.family} type {name.value}."
         self.tell(name, path, Problem(message, hint, "type.unknown"))
 
@@ -367,7 +454,12 @@ class Reading:
         is_of_type = "type" not in entries or id(entries["type"][1]) not in self._stand_ins
         if is_known and is_of_type:
             for problem in built.problems():
-                self._tell_problem(problem, node, path)
+                self.tell_problem(problem, node, path)
+            cautions: Callable[[], Iterable[Problem]] | None = getattr(built, "cautions", None)
+            for problem in cautions() if cautions is not None else ():
+                spot = self._spot(problem, node)
+                if spot is not None:
+                    self.warn(spot, (*path, *problem.path), problem)
         return built
 
     def _unknown_property(self, shape: Shape, key: Node, path: Path) -> None:
@@ -389,28 +481,6 @@ class Reading:
 
     def _warn_former(self, key: Node, path: Path, name: str) -> None:
         self.warn(key, path, Problem(f"'{path[-1]}' is now called '{name}'.", code="property.alias"))
-
-    def _tell_problem(self, problem: Problem, node: MappingNode, path: Path) -> None:
-        """Tell what a part says of itself, unless the spot holds a stand-in."""
-        if not problem.path and self._holds_stand_in(node):
-            return
-        spot: Node = node
-        inner: Node | None = node
-        for step in problem.path:
-            if inner is None:
-                break
-            if isinstance(inner, MappingNode):
-                if (id(inner), str(step)) in self._missing:
-                    return
-                entry = self._entries.of(inner).get(str(step))
-                spot, inner = entry if entry is not None else (spot, None)
-            elif isinstance(inner, SequenceNode) and isinstance(step, int) and step < len(inner.value):
-                spot = inner = inner.value[step]
-            else:
-                inner = None
-            if inner is not None and id(inner) in self._stand_ins:
-                return
-        self.tell(spot, (*path, *problem.path), problem)
 
     def _holds_stand_in(self, node: MappingNode) -> bool:
         return any(id(value) in self._stand_ins for _, value in self._entries.of(node).values()) or any(

@@ -45,7 +45,8 @@ class TaskRun(msgspec.Struct, frozen=True, kw_only=True):
         due: when its timer fires (retry, timeout); None without one.
         plan: flowables: what was decided once at the start and must not be evaluated again, such as a loop's values;
             JSON values only; None where nothing was.
-        attempts: the tries that count for retries, oldest first; a try whose worker was lost is taken out again.
+        attempts: the tries, oldest first; one whose worker was lost is taken out again.
+        past_attempts: how many of them were made before it was restarted last, and count for retries no more.
     """
 
     id: str
@@ -62,6 +63,7 @@ class TaskRun(msgspec.Struct, frozen=True, kw_only=True):
     due: datetime | None = None
     worker: str | None = None
     plan: object = None
+    past_attempts: int = 0
     message: str = ""
     """Why it failed, for people; empty otherwise. Set on a running flowable: it fails once its branches ended."""
 
@@ -89,6 +91,15 @@ class Execution(msgspec.Struct, frozen=True, kw_only=True):
         trigger: `id`, `type`, `variables` of what started it; None for a manual start.
         attempt_number: one more than how often it was restarted.
         from_scratch: WorkingDirectories that run again do so from their first child, as the last restart asked.
+        has_variables: its tasks have set or removed variables: *variables* are all that there are, the flow's included.
+        keeps_failures: the last restart left what had failed as it was: only a task run's state was changed.
+        schedule_date: it stays CREATED until then; None starts at once.
+        due: when its own timer fires (its start, the end of its time); None without one.
+        ends_as: the state that a forced end leads to, while what is open is being ended; None for all other ends.
+        is_closing: it has its last state, and the tasks that follow it still run.
+        after: branches that follow its last state, `afterExecution` and those of listeners; settled with that state.
+        violated: ids of the SLAs that were broken.
+        first_created: when the first of a row of executions was made that try the same again; None for the first.
         version: grows with every change of this row; a cached copy with another version is stale.
     """
 
@@ -106,6 +117,15 @@ class Execution(msgspec.Struct, frozen=True, kw_only=True):
     original_id: str | None = None
     attempt_number: int = 1
     from_scratch: bool = False
+    has_variables: bool = False
+    keeps_failures: bool = False
+    schedule_date: datetime | None = None
+    due: datetime | None = None
+    ends_as: State | None = None
+    is_closing: bool = False
+    after: tuple[str, ...] = ()
+    violated: tuple[str, ...] = ()
+    first_created: datetime | None = None
     message: str = ""
     """Why it failed, where no task run says so; empty otherwise."""
     version: int = 0
@@ -114,6 +134,11 @@ class Execution(msgspec.Struct, frozen=True, kw_only=True):
     def state(self) -> State:
         """The state the execution is in."""
         return self.history[-1].state
+
+    @property
+    def is_open(self) -> bool:
+        """True while something of it may still move by itself."""
+        return self.is_closing or not self.state.is_terminal
 
 
 def base62(number: int, length: int) -> str:
@@ -149,3 +174,29 @@ def _written(number: int) -> str:
             f"{_PAIRS[middle // 3844]}{_PAIRS[middle % 3844]}{_PAIRS[low // 3844]}{_PAIRS[low % 3844]}"
         )
     return text
+
+
+_CHANCE_BITS = 80
+_EXECUTION_ID_LENGTH = 22
+
+
+def execution_id_at(at: datetime, seed: object) -> str:
+    """Derive the id of an execution that another one brings about: the same for the same arguments, always.
+
+    Like drawn ids it begins with the time, so that later executions have greater ids.
+
+    Args:
+        at: when it is made, aware; whole milliseconds count.
+        seed: JSON values that no other execution is derived from.
+    """
+    digest = int.from_bytes(blake2b(_encode(seed), digest_size=10).digest(), "big")
+    return base62(int(at.timestamp() * 1000) << _CHANCE_BITS | digest, _EXECUTION_ID_LENGTH)
+
+
+def child_execution_id(run: TaskRun, index: int) -> str:
+    """The id of the execution number *index* (from zero) that the latest dispatch of a Subflow's task run starts."""
+    sent = next((change.date for change in reversed(run.history) if change.state in _SENT), run.started_at)
+    return execution_id_at(sent, [run.execution_id, run.id, run.fence, index])
+
+
+_SENT = (State.CREATED, State.RESTARTED)

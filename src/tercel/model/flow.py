@@ -1,16 +1,19 @@
 """Flow: what the user wrote, read and checked."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from typing import Annotated, ClassVar, Literal
 
 import msgspec
 
-from tercel.model.input_types import Input, InputType, dependency_problems
-from tercel.model.inputs import default_problems
-from tercel.model.task import Internal, Labels, Part, Problem, Retry, Task
+from tercel.model.condition import Condition
+from tercel.model.input_types import Input, InputType
+from tercel.model.inputs import input_problems, repeated_ids
+from tercel.model.labels import READ_ONLY, label_problems
+from tercel.model.task import Dynamic, Internal, Labels, Part, Problem, Retry, Task
 from tercel.model.trigger import Trigger
 
-__all__ = ["Concurrency", "Flow", "FlowOutput", "Input", "PluginDefault", "by_id"]
+__all__ = ["Concurrency", "Flow", "FlowOutput", "Input", "Listener", "PluginDefault", "Sla", "by_id"]
 
 
 class PluginDefault(Part, frozen=True, kw_only=True):
@@ -70,6 +73,67 @@ class FlowOutput(Part, frozen=True, kw_only=True):
     display_name: str | None = None
 
 
+class Sla(Part, frozen=True, kw_only=True):
+    """What has to hold for every execution, and what happens when it does not.
+
+    Attributes:
+        id: its name, its own in the flow.
+        type: a longest duration, or an expression that must always be true.
+        duration: MAX_DURATION: how long an execution may take.
+        assertion: EXECUTION_ASSERTION: rendered with every change; falsy breaks it.
+        behavior: the execution fails, is cancelled, or goes on.
+        labels: given to an execution that breaks it.
+    """
+
+    id: Annotated[
+        str,
+        msgspec.Meta(
+            pattern="^[a-zA-Z0-9][a-zA-Z0-9_-]*$",
+            extra={"code": "sla.id", "hint": "Use letters, digits, '-' and '_', with a letter or digit first."},
+        ),
+    ]
+    type: Literal["MAX_DURATION", "EXECUTION_ASSERTION"]
+    duration: timedelta | None = None
+    assertion: Dynamic | None = msgspec.field(default=None, name="assert")
+    behavior: Literal["FAIL", "CANCEL", "NONE"]
+    labels: Labels = {}
+
+    def problems(self) -> Iterator[Problem]:
+        """What the type lacks, what belongs to the other one, and labels that are reserved."""
+        is_timed = self.type == "MAX_DURATION"
+        for name, value, is_own, example in (
+            ("duration", self.duration, is_timed, "PT1H"),
+            ("assert", self.assertion, not is_timed, '"{{ outputs.count.value > 0 }}"'),
+        ):
+            if is_own and value is None:
+                message = f"An SLA of type {self.type} needs '{name}'."
+                yield Problem(message, f"Add '{name}', such as {example}.", "property.missing", (name,))
+            elif not is_own and value is not None:
+                message = f"An SLA of type {self.type} has no property '{name}'."
+                yield Problem(message, "Remove it, or change the type.", "property.unknown", (name,))
+        if is_timed and self.duration is not None and self.duration <= timedelta(0):
+            message = "'duration' is not longer than nothing."
+            yield Problem(message, "Write a duration such as PT1H.", "sla.duration", ("duration",))
+        yield from label_problems(self.labels)
+
+
+class Listener(Part, frozen=True, kw_only=True):
+    """Tasks that run after an execution's end, if it ended so.
+
+    Attributes:
+        description: for readers, in Markdown.
+        conditions: all have to hold; without any the tasks always run.
+        tasks: run one after the other.
+    """
+
+    description: str | None = None
+    conditions: list[Condition] = []
+    tasks: Annotated[
+        list[Task],
+        msgspec.Meta(min_length=1, extra={"code": "listener.tasks.empty", "hint": "Give the listener a task."}),
+    ]
+
+
 class Flow(Part, frozen=True, kw_only=True):
     """A flow, after plugin defaults.
 
@@ -89,6 +153,8 @@ class Flow(Part, frozen=True, kw_only=True):
         triggers: what starts the flow by itself.
         plugin_defaults: property values for all tasks of a type.
         concurrency: how many executions may run at once.
+        sla: what has to hold for every execution.
+        listeners: older form of `afterExecution`, with conditions.
         retry: how a task that says nothing itself is tried again.
         disabled: the flow cannot be started.
         deleted: set by tercel when the flow is deleted.
@@ -97,7 +163,9 @@ class Flow(Part, frozen=True, kw_only=True):
     """
 
     former_names: ClassVar[Mapping[str, str]] = {"taskDefaults": "pluginDefaults"}
-    not_yet: ClassVar[frozenset[str]] = frozenset({"listeners", "sla"})
+    deprecated: ClassVar[Mapping[str, str]] = {
+        "listeners": "Use `afterExecution`, or another flow with a Flow trigger."
+    }
 
     id: Annotated[
         str,
@@ -118,7 +186,7 @@ class Flow(Part, frozen=True, kw_only=True):
             },
         ),
     ]
-    revision: int = 1
+    revision: Annotated[int, msgspec.Meta(ge=1)] = 1
     description: str | None = None
     labels: Labels = {}
     inputs: list[Input] = []
@@ -134,39 +202,31 @@ class Flow(Part, frozen=True, kw_only=True):
     triggers: list[Trigger] = []
     plugin_defaults: list[PluginDefault] = []
     concurrency: Concurrency | None = None
+    sla: list[Sla] = []
+    listeners: list[Listener] = []
     retry: Retry | None = None
     disabled: bool = False
     deleted: bool = False
-    tenant_id: str | None = None
+    tenant_id: Annotated[str, msgspec.Meta(pattern="^[a-z0-9][a-z0-9_-]*$", extra={"code": "flow.tenantId"})] | None = (
+        None
+    )
     source: Annotated[str, Internal] = ""
 
     def problems(self) -> Iterator[Problem]:
         """Labels that are reserved, ids used twice, inputs that depend on each other."""
-        for key in self.labels:
-            if key.startswith("system.") and key != "system.readOnly":
-                message = f"The label '{key}' is reserved: tercel itself sets labels that begin with 'system.'."
-                yield Problem(message, "Choose another key.", "label.system", ("labels", key))
-        yield from _repeated("input", "inputs", [one.id for one in self.inputs])
-        yield from _repeated("output", "outputs", [one.id for one in self.outputs])
-        yield from dependency_problems(self.inputs)
-        for index, one in enumerate(self.inputs):
-            for problem in default_problems(one):
-                yield msgspec.structs.replace(problem, path=("inputs", index, *problem.path))
+        yield from label_problems(self.labels, allowed=(READ_ONLY,))
+        yield from input_problems(self.inputs)
+        yield from repeated_ids("output", "outputs", [one.id for one in self.outputs])
+        yield from repeated_ids("sla", "sla", [one.id for one in self.sla])
 
     def walk(self) -> Iterator[Task]:
         """Every task of the flow, in all branches, parents before children."""
-        pending = [*self.after_execution[::-1], *self.finally_[::-1], *self.errors[::-1], *self.tasks[::-1]]
+        listening = [task for listener in self.listeners for task in listener.tasks]
+        pending = [*self.tasks, *self.errors, *self.finally_, *self.after_execution, *listening][::-1]
         while pending:
             task = pending.pop()
             yield task
             pending.extend(reversed(task.children()))
-
-
-def _repeated(noun: str, name: str, ids: Sequence[str]) -> Iterator[Problem]:
-    for index, one in enumerate(ids):
-        if one in ids[:index]:
-            message = f"The {noun} id '{one}' is used already, by {name}[{ids.index(one)}]."
-            yield Problem(message, f"Give every {noun} its own id.", f"{noun}.id.duplicate", (name, index, "id"))
 
 
 def by_id(flow: Flow) -> Mapping[str, Task]:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, ClassVar, Literal, get_args
+from typing import Annotated, ClassVar, Literal, Protocol, get_args
 
 import msgspec
 
@@ -30,6 +30,8 @@ ItemType = Literal[
 ]
 InputType = Literal[ItemType, "ARRAY"]
 INPUT_TYPES: tuple[str, ...] = get_args(InputType)
+CHOICES = frozenset({"SELECT", "ENUM", "MULTISELECT"})
+"""The types whose values are chosen from a list."""
 
 _ID = msgspec.Meta(
     pattern="^[a-zA-Z0-9][a-zA-Z0-9._-]*$",
@@ -97,7 +99,7 @@ class Input(Part, frozen=True, kw_only=True):
 
     id: Annotated[str, _ID]
     name: str | None = None
-    type: InputType
+    type: Annotated[InputType, msgspec.Meta(extra={"deprecated": {"ENUM": "Use SELECT."}})]
     description: str | None = None
     display_name: Annotated[str, msgspec.Meta(max_length=64, extra={"code": "input.displayName"})] | None = None
     required: bool = True
@@ -121,8 +123,25 @@ class Input(Part, frozen=True, kw_only=True):
         """The values to choose from, under either name; None where they come from `expression` or do not exist."""
         return self.values if self.values is not None else self.options
 
+    @property
+    def file_extension(self) -> str:
+        """FILE: ending of the stored file, with its dot."""
+        extension = self.extension or "upl"
+        return extension if extension.startswith(".") else f".{extension}"
+
+    @property
+    def is_secret(self) -> bool:
+        """True where values are to be shown to nobody."""
+        return "SECRET" in (self.type, self.item_type)
+
+    @property
+    def own_bounds(self) -> tuple[str, ...]:
+        """Which of `min`, `max`, `after`, `before` the type knows."""
+        own = _OWN.get(self.type, frozenset[str]())
+        return tuple(name for name in ("min", "max", "after", "before") if name in own)
+
     def problems(self) -> Iterator[Problem]:
-        """Properties that the type does not have or lacks, and a `validator` that is no regular expression."""
+        """Properties that the type does not have or lacks, and texts that are no regular expressions."""
         own = _OWN.get(self.type, frozenset[str]())
         for attribute, name in zip(self.__struct_fields__, self.__struct_encode_fields__, strict=True):
             value: object = getattr(self, attribute)
@@ -131,38 +150,94 @@ class Input(Part, frozen=True, kw_only=True):
                 yield Problem(message, "Remove it, or change the type.", "property.unknown", (name,))
         if self.validator is not None:
             try:
-                re.compile(self.validator)
-            except re.error as error:
+                compile_pattern(self.validator)
+            except ValueError as error:
                 message = f"The validator is not a regular expression: {error}."
                 yield Problem(message, "Mend it; it has to match the whole value.", "input.regex", ("validator",))
-        if self.type in {"SELECT", "ENUM", "MULTISELECT"} and not self.choices and not self.expression:
-            message = f"An input of type {self.type} needs values to choose from."
-            yield Problem(message, "Add 'values', a list.", "input.values", ("values",))
-        if self.values is not None and self.options is not None:
-            yield Problem("Both 'values' and 'options' are given.", "Keep 'values'.", "input.values", ("options",))
+        if self.type in CHOICES:
+            yield from self._choice_problems()
         if self.type == "ARRAY" and self.item_type in {None, "ARRAY"}:
             message = "An input of type ARRAY needs an 'itemType' other than ARRAY."
             yield Problem(message, "Add one, such as `itemType: STRING`.", "input.array.itemType", ("itemType",))
 
+    def _choice_problems(self) -> Iterator[Problem]:
+        if not self.choices and not self.expression:
+            message = f"An input of type {self.type} needs values to choose from."
+            yield Problem(message, "Add 'values', a list.", "input.values", ("values",))
+        if self.type == "MULTISELECT" and self.item_type == "ARRAY":
+            message = "The items of a MULTISELECT cannot be lists."
+            yield Problem(message, "Choose another 'itemType'.", "input.array.itemType", ("itemType",))
+        for name, texts in (("values", self.values), ("options", self.options)):
+            for index, text in enumerate(texts or ()):
+                try:
+                    compile_pattern(text)
+                except ValueError as error:
+                    message = f"'{text}' is not a regular expression: {error}."
+                    hint = "Kestra takes only values that are; put a backslash before special characters."
+                    yield Problem(message, hint, "input.regex", (name, index))
 
-def dependency_problems(inputs: Sequence[Input]) -> Iterator[Problem]:
-    """Dependencies on inputs that do not exist or that lead back, and ids that are both a value and a map."""
+
+class Pattern(Protocol):
+    """A compiled regular expression."""
+
+    def fullmatch(self, string: str, /) -> object:
+        """Something where it matches all of *string*; None elsewhere."""
+        ...
+
+
+_ESCAPE = re.compile(r"\\Q(.*?)(?:\\E|$)|\\(.)", re.DOTALL)
+_BEYOND_PYTHON = re.compile(r"\\[pPGRXhHvV]|\(\?<[A-Za-z]|\[\^?\[|&&|--|~~|\|\|")
+
+
+def compile_pattern(text: str) -> Pattern:
+    r"""Compile a regular expression, also one with what Java has beyond Python, such as `\p{L}` and `(?<name>…)`.
+
+    Raises:
+        ValueError: it is none; says why, without the full stop.
+    """
+    text = _ESCAPE.sub(_in_python, text)
+    try:
+        if _BEYOND_PYTHON.search(text) is None:
+            return re.compile(text, re.ASCII)
+        import regex  # noqa: PLC0415  # takes 70 ms to load, and hardly a pattern needs it
+
+        try:
+            return regex.compile(text, regex.VERSION1)
+        except regex.error as error:
+            raise ValueError(str(error)) from None
+    except (re.error, OverflowError, RecursionError) as error:
+        raise ValueError(str(error)) from None
+
+
+def _in_python(escape: re.Match[str]) -> str:
+    if escape[2] is None:
+        return re.escape(escape[1])
+    return r"\Z" if escape[2] == "z" else escape[0]
+
+
+def dependency_problems(inputs: Sequence[Input], name: str = "inputs") -> Iterator[Problem]:
+    """Dependencies on inputs that do not exist or that lead back, and ids that are both a value and a map.
+
+    Args:
+        inputs: all that are declared together.
+        name: the property that declares them.
+    """
     by_id = {one.id: index for index, one in enumerate(inputs)}
     for index, one in enumerate(inputs):
         for place, needed in enumerate(one.depends_on.inputs if one.depends_on else ()):
             if needed not in by_id:
                 yield Problem(
                     f"The input '{one.id}' depends on '{needed}', which is no input of the flow.",
-                    "Name an input of this flow, or add it.",
+                    "Name one that is declared beside it, or add it.",
                     "input.dependsOn.unknown",
-                    ("inputs", index, "dependsOn", "inputs", place),
+                    (name, index, "dependsOn", "inputs", place),
                 )
         if any(other.startswith(f"{one.id}.") for other in by_id):
             message = f"The input '{one.id}' cannot be a value and hold other inputs ('{one.id}.…') as well."
-            yield Problem(message, "Rename one of them.", "input.id.duplicate", ("inputs", index, "id"))
+            yield Problem(message, "Rename one of them.", "input.id.duplicate", (name, index, "id"))
     cycle = _cycle(inputs)
     if cycle:
-        path = ("inputs", by_id[cycle[0]], "dependsOn")
+        path = (name, by_id[cycle[0]], "dependsOn")
         message = f"The inputs depend on each other in a circle: {' → '.join(cycle)}."
         yield Problem(message, "Break the circle.", "input.dependsOn.cycle", path)
 

@@ -1,45 +1,79 @@
-"""The values that an execution starts with: parsed, defaulted and checked against the declared inputs.
+"""The values that an execution starts with, or goes on with: defaulted, parsed and checked as they are declared.
 
 Pure: expressions are rendered by a callable that is handed in, and uploads have been stored by whoever calls.
-Dates, times and durations come out as ISO 8601 text, because an execution's inputs are kept as JSON.
+Every way to start a flow comes by here, and what a Pause asks for when it is resumed as well.
 """
 
-import json
-import math
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import UTC, date, datetime, time, timedelta
 from typing import cast
 
+import msgspec
+
 from tercel.errors import InvalidInputError, UserError
-from tercel.model.duration import format_duration, parse_duration
-from tercel.model.input_types import Input
+from tercel.model.input_types import Input, dependency_problems
+from tercel.model.input_values import STORED, as_text, parse_bound, parse_output, parse_value, quoted
 from tercel.model.task import Problem
+
+__all__ = [
+    "STORED",
+    "Input",
+    "RenderTyped",
+    "ResolvedInput",
+    "examine_inputs",
+    "input_problems",
+    "parse_output",
+    "parse_value",
+    "repeated_ids",
+    "resolve_inputs",
+    "with_defaults",
+]
 
 RenderTyped = Callable[[str, Mapping[str, object]], object]
 """Renders a template with these variables on top of the execution's; what prints one value keeps its type."""
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_ABSENT = object()
 _TEXTUAL = frozenset({"STRING", "EMAIL", "FILE"})
-_MOST = 2**63
-_QUOTED = 80
-_EMAIL = re.compile(r"[a-zA-Z0-9_!#$%&'*+/=?`{|}~^.-]+@[a-zA-Z0-9.-]+")
-_URI = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*:\S+")
-_TIME = re.compile(r"\d\d:\d\d(?::\d\d(?:\.\d+)?)?")
-STORED = ("kestra://", "nsfile://")
-"""How the URIs begin that an input of type FILE takes as they are."""
+_TRUTHS = frozenset({"BOOLEAN", "BOOL"})
+_YES = frozenset({"yes", "Yes", "YES", "on", "On", "ON"})
+_NO = frozenset({"no", "No", "NO", "off", "Off", "OFF"})
+
+
+class ResolvedInput(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one declared input.
+
+    Attributes:
+        input: as it is declared.
+        value: parsed; None where there is none.
+        is_enabled: False where `dependsOn` switches it off.
+        is_default: nobody gave a value, so that the declared default counts.
+        errors: why it has no value, as clauses for people that name what was received.
+        warnings: what was taken although it looks like a mistake; clauses, too.
+    """
+
+    input: Input
+    value: object = None
+    is_enabled: bool = True
+    is_default: bool = False
+    errors: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def resolve_inputs(
-    declared: Sequence[Input], given: Mapping[str, object], render_typed: RenderTyped
+    declared: Sequence[Input],
+    given: Mapping[str, object],
+    render_typed: RenderTyped,
+    *,
+    can_seal: bool = True,
+    warn: Callable[[str], object] | None = None,
 ) -> dict[str, object]:
     """Parse, default and check *given* by what is *declared*.
 
     Args:
-        declared: the inputs of a flow (`flow.inputs`).
-        given: by input id, text or already typed; what no input is named by is ignored.
+        declared: the inputs of a flow (`flow.inputs`), or those that a Pause asks for.
+        given: by input id, text or already typed; ids with dots may also come as nested maps. What no input is named
+            by is ignored.
         render_typed: renders conditions, defaults that are expressions and lists of values.
+        can_seal: False where there is no key to keep secrets by, so that no SECRET can be taken.
+        warn: told each sentence on what was taken although it looks like a mistake.
 
     Returns:
         The values by id, ids with dots as nested maps; inputs switched off by `dependsOn` are left out.
@@ -47,339 +81,251 @@ def resolve_inputs(
     Raises:
         InvalidInputError: naming every input that is missing or does not fit.
     """
-    resolution = _Resolution(declared, given, render_typed)
-    for one in declared:
-        resolution.resolve(one.id)
-    if resolution.errors:
-        raise InvalidInputError("\n".join(resolution.errors), "Start the flow again with values that fit.")
+    resolved = examine_inputs(declared, given, render_typed, can_seal=can_seal)
+    errors = [f"Input '{one.input.id}': {_sentence(text)}" for one in resolved for text in one.errors]
+    if errors:
+        raise InvalidInputError("\n".join(errors), "Start the flow again with values that fit.")
+    if warn is not None:
+        for one in resolved:
+            for text in one.warnings:
+                warn(f"Input '{one.input.id}': {_sentence(text)}")
     values: dict[str, object] = {}
-    for one in declared:
-        value = resolution.values[one.id]
-        if value is not _ABSENT:
-            _place(values, one.id.split("."), value)
+    for one in resolved:
+        if one.is_enabled:
+            _place(values, one.input.id.split("."), one.value)
     return values
 
 
-class _Resolution:
-    """One call of `resolve_inputs`: what is known of each input so far."""
+def examine_inputs(
+    declared: Sequence[Input], given: Mapping[str, object], render_typed: RenderTyped, *, can_seal: bool = True
+) -> list[ResolvedInput]:
+    """As `resolve_inputs`, but say for each input what became of it; in the order declared."""
+    resolution = _Resolution(declared, given, render_typed, can_seal=can_seal)
+    return [resolution.resolve(one) for one in declared]
 
-    def __init__(self, declared: Sequence[Input], given: Mapping[str, object], render_typed: RenderTyped) -> None:
-        self.values: dict[str, object] = {}
-        self.errors: list[str] = []
+
+def with_defaults(
+    declared: Sequence[Input], values: Mapping[str, object], render_typed: RenderTyped | None = None
+) -> dict[str, object]:
+    """Add the defaults of inputs that *values* lacks, for expressions that are rendered without a start's inputs.
+
+    Args:
+        declared: the inputs of a flow.
+        values: as `resolve_inputs` gives them.
+        render_typed: renders defaults that are expressions; without it they are left out.
+    """
+    seen = dict(values)
+    for one in declared:
+        if one.defaults is None or _given(seen, one.id) is not None:
+            continue
+        try:
+            raw = _default(one, render_typed, {"inputs": values})
+            value = None if raw is None else parse_value(one, raw, one.choices)
+        except (ValueError, UserError):
+            continue  # told when an execution starts with it
+        if value is not None:
+            _place(seen, one.id.split("."), value)
+    return seen
+
+
+class _Resolution:
+    """One call of `examine_inputs`: what is known of each input so far."""
+
+    def __init__(
+        self, declared: Sequence[Input], given: Mapping[str, object], render_typed: RenderTyped, *, can_seal: bool
+    ) -> None:
         self._declared = {one.id: one for one in declared}
+        self._known: dict[str, ResolvedInput] = {}
+        self._unsure: set[str] = set()
+        """Ids of inputs without a value because of an error, their own or of one that they depend on."""
         self._given = given
         self._render = render_typed
+        self._can_seal = can_seal
 
-    def resolve(self, id_: str) -> object:
-        """The value of the input, worked out once; absent while it, or what it depends on, is switched off."""
-        if id_ not in self.values:
-            self.values[id_] = _ABSENT  # also ends a circle of dependencies
-            one = self._declared.get(id_)
-            if one is not None:
-                try:
-                    self.values[id_] = self._value(one)
-                except (ValueError, UserError) as error:
-                    text = error.message if isinstance(error, UserError) else f"{error}."
-                    self.errors.append(f"Input '{id_}': {text}")
-        return self.values[id_]
+    def resolve(self, one: Input) -> ResolvedInput:
+        """What becomes of the input, worked out once, after what it depends on."""
+        known = self._known.get(one.id)
+        if known is None:
+            self._known[one.id] = ResolvedInput(input=one, is_enabled=False)  # also ends a circle of dependencies
+            try:
+                known = self._resolved(one)
+            except (ValueError, UserError) as error:
+                text = error.message if isinstance(error, UserError) else str(error)
+                known = ResolvedInput(input=one, errors=(text,))
+                self._unsure.add(one.id)
+            self._known[one.id] = known
+        return known
 
-    def _value(self, one: Input) -> object:
-        variables: dict[str, object] = {}
-        for needed in one.depends_on.inputs if one.depends_on else ():
-            value = self.resolve(needed)
-            if value is _ABSENT:
-                return _ABSENT
-            _place(variables, needed.split("."), value)
-        context = {"inputs": variables}
+    def _resolved(self, one: Input) -> ResolvedInput:
+        needed: dict[str, object] = {}
+        for id_ in one.depends_on.inputs if one.depends_on else ():
+            before = self.resolve(self._declared[id_]) if id_ in self._declared else None
+            if before is None or not before.is_enabled:
+                return ResolvedInput(input=one, is_enabled=False)
+            if id_ in self._unsure:
+                self._unsure.add(one.id)
+            _place(needed, id_.split("."), before.value)
+        context = {"inputs": needed}
         condition = one.depends_on.condition if one.depends_on else None
-        if condition is not None and self._render(condition, context) is not True:
-            return _ABSENT
-        raw = self._given.get(one.id)
+        is_unsure = one.id in self._unsure
+        if condition is not None and (is_unsure or self._render(condition, context) is not True):
+            return ResolvedInput(input=one, is_enabled=False)
+        raw = _given(self._given, one.id)
         if raw == "" and one.type not in _TEXTUAL:
             raw = None
-        if raw is None:
-            raw = one.defaults
-            if isinstance(raw, str) and _is_template(raw):
-                raw = self._render(raw, context)
-            elif one.type in {"BOOLEAN", "BOOL"} and raw in {"yes", "Yes", "YES", "on", "On", "ON"}:
-                raw = True
+        is_default = raw is None
+        if is_default and is_unsure:
+            return ResolvedInput(input=one)
+        if is_default:
+            raw = _default(one, self._render, context)
         if raw is None:
             if one.required:
                 raise ValueError("a value is missing")
-            return None
+            return ResolvedInput(input=one)
+        return ResolvedInput(
+            input=one, value=self._parsed(one, raw, context), is_default=is_default, warnings=_warnings(one, raw)
+        )
+
+    def _parsed(self, one: Input, raw: object, context: Mapping[str, object]) -> object:
+        if one.is_secret and not self._can_seal:
+            raise ValueError("there is no key to keep a SECRET by")
         choices = one.choices
         if choices is None and one.expression is not None:
             choices = _listed(self._render(one.expression, context))
-        return parse_value(one, raw, choices)
+        try:
+            return parse_value(one, raw, choices)
+        except ValueError as error:
+            text, shown = str(error), quoted(raw)
+            is_shown = one.is_secret or "'" in text or shown.strip("'") in text
+            raise ValueError(text if is_shown else f"{text} ({shown} was given)") from None
+
+
+def _given(given: Mapping[str, object], id_: str) -> object:
+    """The value that is given for an id, under the id itself or in nested maps; None where there is none."""
+    if id_ in given:
+        return given[id_]
+    *maps, last = id_.split(".")
+    for step in maps:
+        inner = given.get(step)
+        if not isinstance(inner, Mapping):
+            return None
+        given = cast("Mapping[str, object]", inner)
+    return given.get(last)
+
+
+def _default(one: Input, render_typed: RenderTyped | None, context: Mapping[str, object]) -> object:
+    """The declared default, rendered where it is an expression; None where there is none, or nothing to render by."""
+    if one.type in _TRUTHS and one.defaults in _YES | _NO:
+        return one.defaults in _YES  # as YAML reads it; its source text is kept for the other types
+    if _has_template(one.defaults):
+        return None if render_typed is None else _rendered(one.defaults, render_typed, context)
+    return one.defaults
+
+
+def _rendered(value: object, render_typed: RenderTyped, context: Mapping[str, object]) -> object:
+    match value:
+        case str():
+            return render_typed(value, context) if _is_template(value) else value
+        case list():
+            return [_rendered(item, render_typed, context) for item in cast("list[object]", value)]
+        case dict():
+            pairs = cast("dict[str, object]", value).items()
+            return {name: _rendered(item, render_typed, context) for name, item in pairs}
+        case _:
+            return value
+
+
+def _has_template(value: object) -> bool:
+    match value:
+        case str():
+            return _is_template(value)
+        case list():
+            return any(map(_has_template, cast("list[object]", value)))
+        case dict():
+            return any(map(_has_template, cast("dict[str, object]", value).values()))
+        case _:
+            return False
+
+
+def _is_template(text: str) -> bool:
+    return "{{" in text or "{%" in text or "{#" in text
+
+
+def _warnings(one: Input, raw: object) -> tuple[str, ...]:
+    if one.type in _TRUTHS and isinstance(raw, str) and raw.strip().lower() not in {"true", "false"}:
+        return (f"{quoted(raw)} is neither true nor false; it counts as false",)
+    return ()
 
 
 def _listed(value: object) -> list[str]:
     if not isinstance(value, list):
         raise ValueError("its expression gives no list of values")  # noqa: TRY004  # the flow's fault, told as text
-    return [_as_text(item) for item in cast("list[object]", value) if item is not None]
+    return [as_text(item) for item in cast("list[object]", value) if item is not None]
 
 
 def _place(values: dict[str, object], path: Sequence[str], value: object) -> None:
+    """Put *value* at *path* into nested maps; those of *values* that are not its own stay as they are."""
     for step in path[:-1]:
-        inner = values.setdefault(step, {})
-        if not isinstance(inner, dict):
+        inner = values.get(step)
+        if inner is not None and not isinstance(inner, dict):
             return  # refused when the flow was read
-        values = cast("dict[str, object]", inner)
+        values[step] = dict(cast("dict[str, object]", inner or {}))
+        values = cast("dict[str, object]", values[step])
     values[path[-1]] = value
+
+
+def _sentence(clause: str) -> str:
+    return clause if clause.endswith(".") else f"{clause}."
+
+
+# ── what is declared ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def input_problems(declared: Sequence[Input], name: str = "inputs") -> Iterator[Problem]:
+    """What is wrong with inputs that are declared together: ids, dependencies, bounds and defaults.
+
+    Args:
+        declared: of a flow or of a Pause.
+        name: the property that declares them.
+    """
+    yield from repeated_ids("input", name, [one.id for one in declared])
+    yield from dependency_problems(declared, name)
+    for index, one in enumerate(declared):
+        is_right = next(one.problems(), None) is None  # otherwise told by the input itself
+        for problem in default_problems(one) if is_right else ():
+            yield msgspec.structs.replace(problem, path=(name, index, *problem.path))
+
+
+def repeated_ids(noun: str, name: str, ids: Sequence[str]) -> Iterator[Problem]:
+    """Ids that an item before has already; *noun* is what an item is called, *name* the property that lists them."""
+    first: dict[str, int] = {}
+    for index, one in enumerate(ids):
+        if first.setdefault(one, index) != index:
+            message = f"The {noun} id '{one}' is used already, by {name}[{first[one]}]."
+            yield Problem(message, f"Give every {noun} its own id.", f"{noun}.id.duplicate", (name, index, "id"))
 
 
 def default_problems(one: Input) -> Iterator[Problem]:
     """What is wrong with the bounds and the default that *one* declares, as far as it shows before any start."""
-    for name in ("min", "max", "after", "before"):
-        bound = getattr(one, name)
-        if bound is not None:
-            try:
-                _PARSERS[one.type](bound)
-            except ValueError as error:
-                yield Problem(f"'{name}' does not fit: {error}.", f"Write a value of type {one.type}.", "", (name,))
-                return
-    if one.defaults is None or (isinstance(one.defaults, str) and _is_template(one.defaults)):
+    for name in one.own_bounds:
+        if getattr(one, name) is None:
+            continue
+        try:
+            parse_bound(one, name)
+        except ValueError as error:
+            hint = f"Write a value of type {one.type}."
+            yield Problem(f"'{name}' does not fit: {error}.", hint, "property.type", (name,))
+            return
+    if one.defaults is None or _has_template(one.defaults):
         return
     if one.type == "FILE" and not str(one.defaults).startswith(STORED):
-        message = f"The default {_quoted(one.defaults)} is not a file in internal storage."
+        message = f"The default {quoted(one.defaults)} is not a file in internal storage."
         yield Problem(message, "Use a URI like nsfile:///data.csv.", "input.file.defaults", ("defaults",))
         return
-    if one.type == "SECRET" or (one.choices is None and one.expression is not None):
+    is_known_later = one.choices is None and one.expression is not None
+    if one.is_secret or is_known_later or (one.values is not None and one.options is not None):
         return
     try:
-        parse_value(one, one.defaults, one.choices)
+        parse_value(one, _default(one, None, {}), one.choices)
     except ValueError as error:
         yield Problem(f"The default does not fit: {error}.", "", "input.defaults", ("defaults",))
-
-
-def parse_value(one: Input, raw: object, choices: Sequence[str] | None) -> object:
-    """Parse *raw*, text or typed, as the type of *one* and check it against its bounds and *choices*.
-
-    Raises:
-        ValueError: it does not fit; a clause for people, without the full stop.
-    """
-    if one.type in {"ARRAY", "MULTISELECT"}:
-        return _parse_list(one, raw, choices)
-    value = _PARSERS[one.type](raw)
-    _check_bounds(one, value)
-    if one.validator is not None and re.fullmatch(one.validator, cast("str", value)) is None:
-        shown = "it" if one.type == "SECRET" else _quoted(value)
-        raise ValueError(f"{shown} does not match {one.validator}")
-    is_free = one.allow_custom_value or not one.required
-    if one.type in {"SELECT", "ENUM"} and choices is not None and value not in choices and not is_free:
-        raise ValueError(f"{_quoted(value)} is none of {', '.join(choices)}")
-    return value
-
-
-def _parse_list(one: Input, raw: object, choices: Sequence[str] | None) -> list[object]:
-    items = _from_json(raw) if isinstance(raw, str) else raw
-    if not isinstance(items, list):
-        raise ValueError(f'{_quoted(raw)} is not a list; write it like ["a", "b"]')  # noqa: TRY004
-    parse = _PARSERS[one.item_type or "STRING"]
-    values: list[object] = []
-    for index, item in enumerate(cast("list[object]", items)):
-        try:
-            values.append(parse(item))
-        except ValueError as error:
-            raise ValueError(f"item {index} ({error})") from None
-    if one.type == "MULTISELECT" and choices is not None and not one.allow_custom_value:
-        for value in values:
-            if _as_text(value) not in choices:
-                raise ValueError(f"{_quoted(value)} is none of {', '.join(choices)}")
-    return values
-
-
-def _check_bounds(one: Input, value: object) -> None:
-    key = _KEYS.get(one.type)
-    if key is None:
-        return
-    for name, words in (("min", "less than"), ("max", "more than"), ("after", "not after"), ("before", "not before")):
-        bound = getattr(one, name)
-        if bound is None:
-            continue
-        limit = _PARSERS[one.type](bound)
-        ours, theirs = key(value), key(limit)
-        is_broken = {
-            "min": ours < theirs,
-            "max": ours > theirs,
-            "after": ours <= theirs,
-            "before": ours >= theirs,
-        }[name]
-        if is_broken:
-            raise ValueError(f"{_shown(value)} is {words} {_shown(limit)}")
-
-
-# ── one parser per type ──────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _as_text(raw: object) -> str:
-    match raw:
-        case str():
-            return raw
-        case bool():
-            return "true" if raw else "false"
-        case int() | float():
-            return str(raw)
-        case datetime():
-            return _format_instant(raw)
-        case date() | time():
-            return raw.isoformat()
-        case timedelta():
-            return format_duration(raw)
-        case _:
-            raise ValueError("a list or a map is given where a text is needed")
-
-
-def _int(raw: object) -> int:
-    if isinstance(raw, int) and not isinstance(raw, bool):
-        number = raw
-    else:
-        text = _as_text(raw).strip()
-        if re.fullmatch(r"[+-]?\d{1,30}", text) is None:
-            raise ValueError(f"{_quoted(raw)} is not a whole number")
-        number = int(text)
-    if not -_MOST <= number < _MOST:
-        raise ValueError(f"{_quoted(raw)} has more than 64 bits")
-    return number
-
-
-def _float(raw: object) -> float:
-    try:
-        number = float(_as_text(raw))
-    except ValueError:
-        raise ValueError(f"{_quoted(raw)} is not a number") from None
-    if not math.isfinite(number) or isinstance(raw, bool):
-        raise ValueError(f"{_quoted(raw)} is not a number")
-    return number
-
-
-def _boolean(raw: object) -> bool:
-    return raw if isinstance(raw, bool) else _as_text(raw).strip().lower() == "true"
-
-
-def _datetime(raw: object) -> str:
-    try:
-        instant = datetime.fromisoformat(_as_text(raw).strip())
-    except ValueError:
-        instant = None
-    if instant is None or instant.tzinfo is None:
-        raise ValueError(f"{_quoted(raw)} is not an instant; write it like 2030-01-31T12:00:00Z")
-    return _format_instant(instant)
-
-
-def _format_instant(instant: datetime) -> str:
-    return instant.astimezone(UTC).isoformat().replace("+00:00", "Z")
-
-
-def _date(raw: object) -> str:
-    text = _as_text(raw).strip()
-    try:
-        day = date.fromisoformat(text)
-    except ValueError:
-        day = None
-    if day is None or len(text) != len("2030-01-31"):
-        raise ValueError(f"{_quoted(raw)} is not a date; write it like 2030-01-31")
-    return day.isoformat()
-
-
-def _time(raw: object) -> str:
-    text = _as_text(raw).strip()
-    try:
-        clock = time.fromisoformat(text) if _TIME.fullmatch(text) else None
-    except ValueError:
-        clock = None
-    if clock is None:
-        raise ValueError(f"{_quoted(raw)} is not a time of day; write it like 12:30 or 12:30:00")
-    return clock.isoformat()
-
-
-def _duration(raw: object) -> str:
-    return format_duration(raw if isinstance(raw, timedelta) else parse_duration(_as_text(raw)))
-
-
-def _file(raw: object) -> str:
-    text = _as_text(raw)
-    if not text.startswith(STORED):
-        raise ValueError(f"{_quoted(raw)} is not a file in internal storage")
-    return text
-
-
-def _json(raw: object) -> object:
-    return _from_json(raw) if isinstance(raw, str) else raw
-
-
-def _from_json(text: str) -> object:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        raise ValueError(f"{_quoted(text)} is not JSON") from None
-
-
-def _yaml(raw: object) -> object:
-    if not isinstance(raw, str):
-        return raw
-    from tercel.model.yaml_nodes import load  # noqa: PLC0415  # a fifth of the start-up, for a rare type of input
-
-    try:
-        return load(raw)
-    except ValueError as error:
-        raise ValueError(f"it is not YAML: {str(error).rstrip('.')}") from None
-
-
-def _uri(raw: object) -> str:
-    text = _as_text(raw)
-    if _URI.fullmatch(text) is None:
-        raise ValueError(f"{_quoted(raw)} is not a URI; write it like https://example.com/a")
-    return text
-
-
-def _email(raw: object) -> str:
-    text = _as_text(raw)
-    if text and _EMAIL.fullmatch(text) is None:
-        raise ValueError(f"{_quoted(raw)} is not an e-mail address")
-    return text
-
-
-_PARSERS: Mapping[str, Callable[[object], object]] = {
-    "STRING": _as_text,
-    "SELECT": _as_text,
-    "ENUM": _as_text,
-    "INT": _int,
-    "FLOAT": _float,
-    "BOOLEAN": _boolean,
-    "BOOL": _boolean,
-    "DATETIME": _datetime,
-    "DATE": _date,
-    "TIME": _time,
-    "DURATION": _duration,
-    "FILE": _file,
-    "JSON": _json,
-    "YAML": _yaml,
-    "URI": _uri,
-    "EMAIL": _email,
-    "SECRET": _as_text,
-}
-
-_MICROSECOND = timedelta(microseconds=1)
-_KEYS: Mapping[str, Callable[[object], float]] = {
-    "INT": lambda value: cast("int", value),
-    "FLOAT": lambda value: cast("float", value),
-    "DURATION": lambda value: parse_duration(cast("str", value)) // _MICROSECOND,
-    "DATETIME": lambda value: (datetime.fromisoformat(cast("str", value)) - _EPOCH) // _MICROSECOND,
-    "DATE": lambda value: date.fromisoformat(cast("str", value)).toordinal(),
-    "TIME": lambda value: (datetime.fromisoformat(f"1970-01-01T{value}Z") - _EPOCH) // _MICROSECOND,
-}
-"""What the parsed values of a type are compared by."""
-
-
-def _is_template(text: str) -> bool:
-    return "{{" in text or "{%" in text
-
-
-def _quoted(raw: object) -> str:
-    text = raw if isinstance(raw, str) else json.dumps(raw, default=str)
-    return f"'{text}'" if len(text) <= _QUOTED else f"'{text[:_QUOTED]}…'"
-
-
-def _shown(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value)

@@ -42,6 +42,22 @@ class WorkerJob(msgspec.Struct, frozen=True, kw_only=True):
     children: tuple[TaskRun, ...] = ()
 
 
+class ExecutionUpdate(msgspec.Struct, frozen=True, kw_only=True):
+    """What a task changes in the execution that it belongs to.
+
+    Attributes:
+        labels: set, or replaced, in its labels.
+        variables: merged into its variables, maps deeply.
+        unset: names of variables to remove, before *variables* are merged.
+        ends_as: the execution ends now, in this state.
+    """
+
+    labels: Mapping[str, str] = {}
+    variables: Mapping[str, object] = {}
+    unset: tuple[str, ...] = ()
+    ends_as: State | None = None
+
+
 class WorkerResult(msgspec.Struct, frozen=True, kw_only=True):
     """How one attempt ended.
 
@@ -49,6 +65,7 @@ class WorkerResult(msgspec.Struct, frozen=True, kw_only=True):
         state: SUCCESS, WARNING, FAILED, KILLED, SKIPPED; before retries, allowFailure and allowWarning.
         message: why it failed, for people, secrets masked; empty otherwise.
         retryable: False where trying again cannot help or must not happen.
+        update: what the task changes in its execution; None for nearly all.
     """
 
     state: State
@@ -57,6 +74,7 @@ class WorkerResult(msgspec.Struct, frozen=True, kw_only=True):
     started_at: datetime
     ended_at: datetime
     retryable: bool = True
+    update: ExecutionUpdate | None = None
 
     @property
     def duration(self) -> timedelta:

@@ -29,6 +29,11 @@ def execution_json(execution: Execution, runs: Sequence[TaskRun]) -> Json:
             "parentId": execution.parent_id,
             "originalId": execution.original_id or execution.id,
             "taskRunList": [task_run_json(run, execution) for run in runs],
+            "metadata": {
+                "attemptNumber": execution.attempt_number,
+                "originalCreatedDate": instant_text(execution.first_created or execution.history[0].date),
+            },
+            "scheduleDate": None if execution.schedule_date is None else instant_text(execution.schedule_date),
             "message": execution.message or None,
         }
     )

@@ -55,9 +55,10 @@ class Number(Kind, frozen=True, kw_only=True):
 
 
 class Choice(Kind, frozen=True, kw_only=True):
-    """One of some texts; the text leads to the value."""
+    """One of some texts; the text leads to the value. *deprecated*: texts that still work, to what to write instead."""
 
     values: Mapping[str, object]
+    deprecated: Mapping[str, str] = {}
 
 
 class Duration(Kind, frozen=True, kw_only=True):
@@ -234,6 +235,8 @@ def _bounded(kind: Kind, metas: list[object]) -> Kind:
                 changes |= _given(meta, "min_length")
             case Anything():
                 changes |= {"is_raw": True} if extra.get("raw") else {}
+            case Choice():
+                changes |= {name: extra[name] for name in ("deprecated",) if name in extra}
             case MapOf() if extra.get("labels"):
                 kind = LabelMap()
             case _:

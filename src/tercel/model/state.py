@@ -48,10 +48,21 @@ LEGAL: dict[State, frozenset[State]] = {
     State.QUEUED: frozenset({State.RUNNING, State.KILLING, State.KILLED, State.CANCELLED}),
     State.RUNNING: _ENDED | {State.PAUSED, State.RETRYING, State.KILLING, State.CREATED},
     State.PAUSED: frozenset(
-        {State.RUNNING, State.RESTARTED, State.KILLING, State.KILLED, State.FAILED, State.SUCCESS, State.WARNING}
+        {
+            State.RUNNING,
+            State.RESTARTED,
+            State.KILLING,
+            State.KILLED,
+            State.CANCELLED,
+            State.FAILED,
+            State.SUCCESS,
+            State.WARNING,
+        }
     ),
     State.RESTARTED: _ENDED | {State.RUNNING, State.KILLING, State.PAUSED, State.RETRYING},
-    State.RETRYING: frozenset({State.CREATED, State.RUNNING, State.KILLING, State.KILLED, State.FAILED}),
+    State.RETRYING: frozenset(
+        {State.CREATED, State.RUNNING, State.PAUSED, State.KILLING, State.KILLED, State.FAILED, State.RETRIED}
+    ),
     State.KILLING: _ENDED,
     **dict.fromkeys(TERMINAL, TERMINAL | {State.RESTARTED}),
 }

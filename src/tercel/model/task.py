@@ -129,14 +129,7 @@ class Retry(Part, frozen=True, kw_only=True):
         return self.max_attempts if self.max_attempts is not None else self.max_attempt
 
     def problems(self) -> Iterator[Problem]:
-        """What each type needs, waits that leave no room for a second try, and what there is not yet."""
-        if self.behavior == "CREATE_NEW_EXECUTION":
-            yield Problem(
-                "Tercel does not support the behavior CREATE_NEW_EXECUTION yet.",
-                "Leave 'behavior' out: then the task itself is tried again.",
-                "property.unsupported",
-                ("behavior",),
-            )
+        """What each type needs, and waits that leave no room for a second try."""
         code = f"retry.{self.type}"
         for name, value in self._waits():
             if value is None:

@@ -8,7 +8,7 @@ from tercel.machine.limits import LONGEST, counted_attempts, delay, failed_attem
 from tercel.model.execution import Attempt
 from tercel.model.state import State, StateChange
 from tercel.model.task import Retry
-from tests.builders import a_history, a_task_run
+from tests.builders import a_task_run
 from tests.unit.machine.driver import NOON
 
 SECOND = timedelta(seconds=1)
@@ -56,12 +56,10 @@ class TestCountedAttempts:
     def test_given_no_restart_then_all_count(self) -> None:
         assert len(counted_attempts(a_task_run("a", "CREATED", "RUNNING", attempts=tuple(attempts(2))))) == 2
 
-    def test_given_restarts_then_those_count_that_began_after_the_last(self) -> None:
-        history = a_history("CREATED", "FAILED", "RESTARTED", "FAILED", "RESTARTED", "RUNNING")
-        old = attempts(2, NOON + 4 * SECOND)
-        new = [*attempts(1, NOON + 5 * SECOND), Attempt(a_history("RUNNING"))]
+    def test_given_a_restart_then_those_count_that_were_made_after_it(self) -> None:
+        run = a_task_run("a", "CREATED", "RUNNING", attempts=tuple(attempts(3)), past_attempts=2)
 
-        assert counted_attempts(a_task_run("a", history=history, attempts=(*old, *new))) == new
+        assert counted_attempts(run) == run.attempts[2:]
 
 
 class TestDelay:

@@ -3,16 +3,25 @@ from typing import Any
 
 import pytest
 
-from tercel.machine import can_restart, compile_flow, misfits
-from tercel.machine.messages import KillRequested, RestartRequested, TaskRunStarted, TimerDue, WorkerLost
+from tercel.machine import Change, can_restart, compile_flow, misfits
+from tercel.machine.messages import (
+    KillRequested,
+    RestartRequested,
+    TaskRunStarted,
+    TaskStateChanged,
+    TimerDue,
+    WorkerLost,
+)
 from tercel.model.flow import Flow, FlowOutput
+from tercel.model.jobs import ExecutionUpdate
 from tercel.model.state import State
 from tercel.model.task import Retry, Task
 from tercel.plugins.flow.branch import If
+from tercel.plugins.flow.dag import Dag, DagTask
 from tercel.plugins.flow.each import EachParallel, ForEach
 from tercel.plugins.flow.sequence import AllowFailure, Parallel, Sequential
 from tests.builders import a_task_run, an_execution
-from tests.unit.machine.driver import Drive, Job, a_flow, jobs
+from tests.unit.machine.driver import Drive, Job, a_flow, a_result, jobs
 from tests.unit.machine.test_working_directory import Worker, a_directory
 
 FAILED, KILLED = State.FAILED, State.KILLED
@@ -249,6 +258,47 @@ class TestFlowables:
 
         assert drive.to_end().dispatched == ["b"]
         assert drive.state is State.WARNING
+
+
+class TestDag:
+    def a_flow(self, **of_dag: Any) -> Flow:
+        b, c = DagTask(task=Job(id="b"), depends_on=["a"]), DagTask(task=Job(id="c"), depends_on=["b"])
+        return a_flow(Dag(id="d", type="d", tasks=[DagTask(task=Job(id="a")), b, c], **of_dag))
+
+    def test_given_what_it_depends_on_begins_again_then_a_task_waits_for_its_turn(self) -> None:
+        drive = ended(self.a_flow(), b=FAILED)
+        drive.results.clear()
+        drive.change_task_state("a", FAILED)
+
+        drive.restart()
+        assert drive.states() == {"d": "RUNNING", "a": "RESTARTED"}
+
+        assert drive.to_end().dispatched == ["a", "b", "c"]
+        assert drive.state is State.SUCCESS
+
+    def test_given_what_it_depends_on_ended_well_then_a_task_begins_again_at_once(self) -> None:
+        drive = ended(self.a_flow(), c=ONCE)
+        drive.change_task_state("a", FAILED)
+
+        drive.restart()
+
+        assert drive.dispatched == ["a", "c"]
+        assert drive.to_end().states() == {"d": "SUCCESS", "a": "SUCCESS", "b": "SUCCESS", "c": "SUCCESS"}
+
+    def test_given_what_absorbed_a_failure_runs_again_then_what_depends_on_it_waits(self) -> None:
+        absorbing = AllowFailure(id="x", type="x", tasks=jobs("a"))
+        last = DagTask(task=Job(id="c"), depends_on=["x", "b"])
+        dag = Dag(id="d", type="d", tasks=[DagTask(task=absorbing), DagTask(task=Job(id="b")), last])
+        drive = ended(a_flow(AllowFailure(id="w", type="w", tasks=[dag])), a=ONCE, b=ONCE)
+        assert drive.state is State.WARNING
+        drive.restart()
+
+        drive.finish(drive.begin("b"))
+        assert drive.dispatched == ["b", "a"]
+        drive.finish(drive.begin("a"))
+
+        assert drive.dispatched == ["b", "a", "c"]
+        assert drive.to_end().state is State.SUCCESS
 
 
 class TestWarning:
@@ -497,3 +547,136 @@ class TestCanRestart:
         execution = an_execution("CREATED", "RUNNING", state) if state != "RUNNING" else an_execution("RUNNING")
 
         assert can_restart(execution, [a_task_run("a", "CREATED", of_run)]) is can
+
+
+class TestTaskStateChanged:
+    def test_given_a_failure_that_is_made_a_success_then_the_flow_goes_on_after_it(self) -> None:
+        drive = ended(a_flow(*jobs("a", "b", "c"), errors=jobs("e"), finally_=jobs("f")), b=FAILED)
+
+        drive.change_task_state("b", State.SUCCESS)
+
+        assert drive.history("b") == ["CREATED", "RUNNING", "FAILED", "SUCCESS"]
+        assert drive.run("b").attempts[-1].state is State.SUCCESS
+        assert drive.run("b").message == ""
+        assert drive.history()[2:] == ["FAILED", "RESTARTED", "RUNNING"]
+        assert drive.states() == {"a": "SUCCESS", "b": "SUCCESS", "c": "CREATED"}
+        assert drive.live.execution.attempt_number == 2
+        assert drive.to_end().dispatched == ["c", "f"]
+        assert drive.state is State.SUCCESS
+
+    def test_given_flowables_around_then_they_run_again_and_go_on(self) -> None:
+        inner = Sequential(id="s", type="s", tasks=jobs("a", "b"), errors=jobs("e"))
+        drive = ended(a_flow(Parallel(id="p", type="p", tasks=[inner, *jobs("x")]), *jobs("z")), a=FAILED)
+
+        drive.change_task_state("a", State.WARNING)
+        assert drive.states() == {"p": "RUNNING", "s": "RUNNING", "x": "SUCCESS", "a": "WARNING", "b": "CREATED"}
+
+        assert drive.to_end().dispatched == ["b", "z"]
+        assert drive.state is State.WARNING
+
+    def test_given_another_failure_then_it_stays_and_counts(self) -> None:
+        drive = ended(a_flow(Parallel(id="p", type="p", tasks=jobs("a", "b")), *jobs("z")), a=FAILED, b=FAILED)
+
+        drive.change_task_state("a", State.SUCCESS)
+
+        assert drive.dispatched == []
+        assert drive.states() == {"p": "FAILED", "a": "SUCCESS", "b": "FAILED"}
+        assert drive.state is FAILED
+
+    def test_given_a_success_that_is_made_a_failure_then_the_flow_fails_and_its_errors_run(self) -> None:
+        drive = ended(a_flow(*jobs("a", "b"), errors=jobs("e")))
+
+        drive.change_task_state("a", FAILED)
+
+        assert drive.to_end().dispatched == ["e"]
+        assert drive.state is FAILED
+
+    def test_given_a_flowable_then_what_is_inside_stays(self) -> None:
+        drive = ended(a_flow(Sequential(id="s", type="s", tasks=jobs("a", "b")), *jobs("z")), a=FAILED)
+
+        drive.change_task_state("s", State.SUCCESS)
+
+        assert drive.to_end().states() == {"s": "SUCCESS", "a": "FAILED", "z": "SUCCESS"}
+        assert drive.dispatched == ["z"]
+        assert drive.state is State.SUCCESS
+
+    def test_given_a_loop_then_its_next_values_run(self) -> None:
+        drive = ended(a_flow(ForEach(id="e", type="e", values=["1", "2"], tasks=jobs("a"))), **{"a[1]": FAILED})
+
+        drive.change_task_state("a[1]", State.SUCCESS)
+
+        assert drive.to_end().dispatched == ["a[2]"]
+        assert drive.state is State.SUCCESS
+
+    def test_given_after_tasks_then_they_run_anew(self) -> None:
+        drive = ended(a_flow(*jobs("a"), after_execution=jobs("x")), a=FAILED)
+
+        drive.change_task_state("a", State.SUCCESS)
+
+        assert drive.to_end().dispatched == ["x"]
+        assert drive.ends == [FAILED, State.SUCCESS]
+
+    def test_given_it_is_out_of_date_or_does_not_fit_then_nothing_changes(self) -> None:
+        drive = ended(a_flow(*jobs("a")), a=FAILED)
+        run_id = drive.run("a").id
+
+        def change(state: State = State.SUCCESS, **fields: Any) -> Change:
+            values = {"now": drive.now, "run_id": run_id, "state": state, "attempt": 1, **fields}
+            return drive.apply(TaskStateChanged(**values))
+
+        assert change(attempt=2).is_empty
+        assert change(run_id="unknown").is_empty
+        assert change(FAILED).is_empty
+        assert change(State.RUNNING).is_empty
+        assert not change().is_empty
+        assert change().is_empty
+
+    def test_given_it_has_not_ended_then_nothing_changes(self) -> None:
+        drive = Drive(a_flow(*jobs("a"))).start()
+
+        assert drive.change_task_state("a", State.SUCCESS).is_empty
+
+    def test_given_a_child_of_a_directory_then_nothing_changes(self) -> None:
+        drive = Drive(a_flow(a_directory("c"))).start()
+        worker = Worker(drive)
+        worker.runs("c", FAILED)
+        worker.ends(FAILED)
+
+        assert drive.change_task_state("c", State.SUCCESS).is_empty
+
+    def test_given_a_restart_after_it_then_the_other_failures_begin_again(self) -> None:
+        flow = a_flow(Parallel(id="p", type="p", tasks=jobs("a", "b")))
+        drive = ended(flow, a=FAILED, b=[FAILED, State.SUCCESS])
+        drive.change_task_state("a", State.SUCCESS)
+
+        drive.restart()
+
+        assert drive.to_end().dispatched == ["b"]
+        assert drive.state is State.SUCCESS
+
+    def test_given_a_pause_by_hand_then_a_lane_goes_on_where_it_was_and_not_behind_what_had_ended(self) -> None:
+        inner = Sequential(id="s", type="s", tasks=jobs("a", "b"), allow_failure=True)
+        leaves = a_result(update=ExecutionUpdate(ends_as=FAILED))
+        drive = ended(a_flow(inner, *jobs("x", "c")), a=FAILED, x=leaves)
+        drive.change_task_state("a", State.SUCCESS)
+        job = drive.begin("b")
+
+        drive.pause()
+        drive.crash()
+        drive.resume()
+        assert drive.dispatched == ["b"]
+        drive.pause()
+        drive.finish(job)
+        drive.resume()
+
+        assert drive.dispatched == ["b", "c"]
+
+    def test_given_a_crash_on_the_way_then_it_goes_on(self) -> None:
+        drive = ended(a_flow(*jobs("a", "b", "c")), a=FAILED)
+        drive.change_task_state("a", State.SUCCESS)
+
+        while drive.live.execution.is_open:
+            drive.crash()
+            drive.step()
+
+        assert drive.dispatched == ["b", "c"]

@@ -8,12 +8,15 @@ from tercel.machine.messages import (
     EndExecution,
     ExecutionCreated,
     KillRequested,
+    LabelsSet,
+    StatusChanged,
     TaskRunFinished,
     TaskRunStarted,
     TimerDue,
     WorkerLost,
 )
-from tercel.model.flow import FlowOutput
+from tercel.model.flow import Flow, FlowOutput
+from tercel.model.jobs import ExecutionUpdate
 from tercel.model.state import State
 from tercel.model.task import Retry, WorkerGroup
 from tercel.plugins.flow.each import ForEach
@@ -237,14 +240,12 @@ class TestRetry:
 
         assert drive.dispatched == ["a"]
 
-    def test_given_a_retry_as_a_new_execution_then_it_is_refused_with_a_sentence(self) -> None:
+    def test_given_a_retry_as_a_new_execution_then_this_one_ends_retried(self) -> None:
         retry = Retry(interval=MINUTE, max_attempts=2, behavior="CREATE_NEW_EXECUTION")
         drive = Drive(a_flow(Job(id="a", retry=retry)), {"a": FAILED}).to_end()
 
-        assert drive.state is FAILED
-        assert [log.message for log in drive.logs] == [
-            "`retry.behavior: CREATE_NEW_EXECUTION` is not supported yet; the task is not tried again."
-        ]
+        assert drive.state is State.RETRIED
+        assert drive.run("a").state is State.RETRIED
 
     def test_given_another_task_running_then_the_execution_does_not_rest(self) -> None:
         drive = Drive(a_flow(Parallel(id="p", type="p", tasks=[Job(id="a", retry=FIVE_TIMES), Job(id="b")]))).start()
@@ -527,3 +528,125 @@ class TestRows:
         assert drive.run("a").worker is None
         assert drive.run("a").attempts[0].worker == "w7"
         assert drive.run("a").attempts[0].history[0].date == NOON + SECOND
+
+
+class TestUpdates:
+    def update(self, flow: Flow, *updates: ExecutionUpdate) -> Drive:
+        """The flow's tasks, one after the other, each with its update."""
+        ids = [task.id for task in flow.tasks]
+        return Drive(flow, {id_: a_result(update=update) for id_, update in zip(ids, updates, strict=False)}).to_end()
+
+    def test_given_labels_then_they_are_merged(self) -> None:
+        first, second = ExecutionUpdate(labels={"a": "1", "b": "1"}), ExecutionUpdate(labels={"b": "2"})
+
+        assert self.update(a_flow(*jobs("x", "y")), first, second).live.execution.labels == {"a": "1", "b": "2"}
+
+    def test_given_variables_then_they_are_merged_deeply_over_those_of_the_flow(self) -> None:
+        flow = a_flow(*jobs("x", "y"), variables={"map": {"a": 1, "b": 1}, "kept": True})
+        first = ExecutionUpdate(variables={"map": {"b": 2}, "list": [1]})
+        second = ExecutionUpdate(variables={"list": [2], "map": {"c": 3}})
+
+        variables = self.update(flow, first, second).live.execution.variables
+
+        assert variables == {"map": {"a": 1, "b": 2, "c": 3}, "kept": True, "list": [2]}
+
+    def test_given_names_to_unset_then_those_of_the_flow_go_too(self) -> None:
+        flow = a_flow(*jobs("x", "y"), variables={"gone": 1, "kept": 2})
+
+        drive = self.update(flow, ExecutionUpdate(unset=("gone", "never")), ExecutionUpdate(variables={"n": 3}))
+
+        assert drive.live.execution.variables == {"kept": 2, "n": 3}
+
+    def test_given_all_are_unset_then_those_of_the_flow_do_not_come_back(self) -> None:
+        after = Job(id="z", run_if="{{ vars.only is not defined }}")
+        flow = a_flow(*jobs("x", "y"), after, variables={"only": 1})
+
+        drive = self.update(flow, ExecutionUpdate(unset=("only",)), ExecutionUpdate(labels={"k": "v"}))
+
+        assert drive.states()["z"] == "SUCCESS"
+
+    def test_given_a_variable_that_is_unset_and_set_then_only_the_new_value_is_left(self) -> None:
+        flow = a_flow(*jobs("x"), variables={"map": {"a": 1}})
+
+        variables = self.update(
+            flow, ExecutionUpdate(unset=("map",), variables={"map": {"b": 2}})
+        ).live.execution.variables
+
+        assert variables == {"map": {"b": 2}}
+
+    def test_given_nothing_new_then_the_execution_stays_as_it_is(self) -> None:
+        drive = Drive(a_flow(*jobs("x", "y"))).start()
+
+        change = drive.finish(drive.begin("x"), a_result(update=ExecutionUpdate()))
+
+        assert change.execution is None
+
+    @pytest.mark.parametrize("state", [FAILED, State.KILLED])
+    def test_given_a_task_that_did_not_end_well_then_it_changes_nothing(self, state: State) -> None:
+        result = a_result(state, update=ExecutionUpdate(labels={"k": "v"}, variables={"n": 1}))
+        execution = Drive(a_flow(*jobs("x")), {"x": result}).to_end().live.execution
+
+        assert (execution.labels, execution.variables) == ({}, {})
+
+    def test_given_a_result_that_is_out_of_date_then_it_changes_nothing(self) -> None:
+        drive = Drive(a_flow(*jobs("x"))).start()
+        job = drive.begin("x")
+        drive.apply(WorkerLost(now=drive.now, run_id=job.run_id, fence=1))
+
+        assert drive.finish(job, a_result(update=ExecutionUpdate(labels={"k": "v"}))).is_empty
+
+    def test_given_a_restart_then_variables_and_labels_stay(self) -> None:
+        flow = a_flow(*jobs("x", "y"))
+        update = a_result(update=ExecutionUpdate(labels={"k": "v"}, variables={"n": 1}))
+        drive = Drive(flow, {"x": update, "y": [FAILED, State.SUCCESS]}).to_end()
+
+        drive.restart()
+
+        assert drive.live.execution.variables == {"n": 1}
+        assert drive.live.execution.labels == {"k": "v"}
+
+
+class TestLabelsSet:
+    @pytest.mark.parametrize("is_over", [False, True])
+    def test_given_an_execution_then_they_are_merged_at_any_time(self, is_over: bool) -> None:
+        drive = Drive(a_flow(*jobs("a")), labels={"a": "1", "b": "1"}).start()
+        if is_over:
+            drive.to_end()
+
+        drive.apply(LabelsSet(now=drive.now, labels={"b": "2", "c": "3"}))
+
+        assert drive.live.execution.labels == {"a": "1", "b": "2", "c": "3"}
+
+    def test_given_the_same_again_then_nothing_changes(self) -> None:
+        drive = Drive(a_flow(*jobs("a")), labels={"a": "1"}).start()
+
+        assert drive.apply(LabelsSet(now=drive.now, labels={"a": "1"})).is_empty
+
+
+class TestStatusChanged:
+    def test_given_an_end_then_another_one_follows_and_is_told(self) -> None:
+        drive = Drive(a_flow(*jobs("a"), after_execution=jobs("x")), {"a": FAILED}).to_end()
+
+        change = drive.apply(StatusChanged(now=drive.now, state=State.SUCCESS))
+
+        assert drive.history() == ["CREATED", "RUNNING", "FAILED", "SUCCESS"]
+        assert change.commands == [EndExecution(state=State.SUCCESS)]
+        assert drive.states() == {"a": "FAILED", "x": "SUCCESS"}
+        assert drive.dispatched == ["a", "x"]
+
+    def test_given_it_has_not_ended_or_ended_so_or_the_state_is_no_end_then_nothing_changes(self) -> None:
+        drive = Drive(a_flow(*jobs("a"))).start()
+
+        assert drive.apply(StatusChanged(now=drive.now, state=FAILED)).is_empty
+        drive.to_end()
+        assert drive.apply(StatusChanged(now=drive.now, state=State.SUCCESS)).is_empty
+        assert drive.apply(StatusChanged(now=drive.now, state=State.RUNNING)).is_empty
+
+    def test_given_it_was_changed_to_a_failure_then_there_is_nothing_to_restart_at_and_it_ends_again(self) -> None:
+        drive = Drive(a_flow(*jobs("a"))).to_end()
+        drive.apply(StatusChanged(now=drive.now, state=FAILED))
+
+        drive.restart()
+
+        assert drive.dispatched == []
+        assert drive.state is State.SUCCESS

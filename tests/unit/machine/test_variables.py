@@ -6,6 +6,7 @@ from msgspec.structs import replace
 from tercel.expression import render
 from tercel.machine import child_variables, task_run_variables, variables
 from tercel.model.execution import TaskRun, task_run_id
+from tercel.model.input_types import Input
 from tercel.model.jobs import WorkerJob
 from tercel.model.state import State, StateChange
 from tercel.plugins.flow.branch import If
@@ -176,3 +177,55 @@ class TestChildVariables:
         assert found["parent"]["taskrun"]["value"] == "1"
         assert "value" not in found["taskrun"]
         assert "value" not in found["workerTaskrun"]
+
+
+class TestExecutionVariables:
+    def seen(
+        self, flow_variables: dict[str, object], variables: dict[str, object], **properties: Any
+    ) -> dict[str, Any]:
+        drive = Drive(a_flow(*jobs("a"), variables=flow_variables), variables=variables, **properties).start()
+        return seen(drive, "a")
+
+    def test_given_none_then_those_of_the_flow_are_vars(self) -> None:
+        found = self.seen({"v": 1}, {})
+
+        assert found["vars"] == {"v": 1}
+        assert "v" not in found
+
+    def test_given_some_then_they_are_vars_and_stand_at_the_top(self) -> None:
+        found = self.seen({"v": 1}, {"v": 2, "w": {"x": 3}})
+
+        assert found["vars"] == {"v": 2, "w": {"x": 3}}
+        assert found["w"] == {"x": 3}
+
+    def test_given_names_of_the_engine_then_they_hide_nothing_at_the_top(self) -> None:
+        names = ("flow", "execution", "labels", "task", "taskrun", "outputs", "tasks", "inputs", "vars", "trigger")
+        trigger = {"id": "t", "type": "tt", "variables": {"date": "d"}}
+
+        found = self.seen({}, dict.fromkeys(names, "hidden"), inputs={"i": 1}, trigger=trigger)
+
+        assert [name for name in names if found[name] == "hidden"] == []
+        assert found["vars"]["outputs"] == "hidden"
+
+    def test_given_names_of_ancestors_then_these_win(self) -> None:
+        inside = Sequential(id="s", type="s", tasks=jobs("a"))
+        flow = a_flow(ForEach(id="e", type="e", values=["x"], tasks=[inside]))
+        drive = Drive(flow, variables={"parent": 1, "parents": 1}).start()
+
+        assert seen(drive, "a[x]")["parent"]["taskrun"] == {"value": "x"}
+
+    def test_given_the_execution_itself_then_it_has_neither_task_nor_task_run(self) -> None:
+        drive = Drive(a_flow(*jobs("a"))).start()
+
+        found = variables(drive.index, drive.live, None)
+
+        assert not {"task", "taskrun", "parent"} & set(found)
+        assert found["execution"]["state"] == "RUNNING"
+
+
+class TestInputs:
+    def test_given_inputs_of_the_flow_that_the_execution_lacks_then_their_defaults_are_seen(self) -> None:
+        declared = [Input(id="given", type="STRING", defaults="d"), Input(id="late", type="INT", defaults=3)]
+        drive = Drive(a_flow(*jobs("a"), inputs=declared), inputs={"given": "x"}).start()
+
+        assert seen(drive, "a")["inputs"] == {"given": "x", "late": 3}

@@ -10,6 +10,7 @@ from typing import Annotated, ClassVar, Literal
 import msgspec
 
 from tercel.model.catalog import Catalog, plugin
+from tercel.model.condition import Condition
 from tercel.model.issue import Issue
 from tercel.model.source import check_flow
 from tercel.model.task import Dynamic, DynamicDuration, Labels, Part, Problem, Task
@@ -114,7 +115,12 @@ class Group(Task, frozen=True, kw_only=True):
             yield Problem("Both are given.", "Choose.", "group.both")
 
 
-NAMES = ("io.test.Fast", "io.test.old.Fast", "io.test.Say", "io.test.old.Say", "io.test.Group")
+@plugin("io.test.Never")
+class Never(Condition, frozen=True, kw_only=True):
+    """Does not hold."""
+
+
+NAMES = ("io.test.Fast", "io.test.old.Fast", "io.test.Say", "io.test.old.Say", "io.test.Group", "io.test.Never")
 CATALOG = Catalog(dict.fromkeys(NAMES, "tests.unit.model.samples"))
 
 

@@ -283,12 +283,12 @@ class TestTypes:
             "io.kestra.plugin.core.log.Log; `tercel plugin list` shows them."
         ]
 
-    def test_given_a_trigger_then_it_is_told_that_there_are_none(self) -> None:
-        text = say() + "triggers:\n  - {id: t, type: io.kestra.plugin.core.trigger.Schedule, cron: '* * * * *'}\n"
+    def test_given_a_trigger_of_unknown_type_then_it_is_told(self) -> None:
+        text = say() + "triggers:\n  - {id: t, type: io.test.Moon, phase: full}\n"
 
         assert texts(text) == [
             "Line 8, column 19 (triggers[0].type): No plugin provides the trigger type "
-            "io.kestra.plugin.core.trigger.Schedule. Tercel has no triggers yet: remove it and start the flow by hand."
+            "io.test.Moon. `tercel plugin list` shows every type there is."
         ]
 
     def test_given_an_unknown_type_then_tasks_inside_it_are_read_all_the_same(self) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from tercel.model.flow import PluginDefault
 from tercel.model.issue import Issue
 from tercel.model.source import check_flow
 from tercel.model.task import Task
@@ -159,3 +160,90 @@ class TestFaults:
 def told(text: str) -> list[tuple[str, str, str]]:
     found: tuple[Issue, ...] = check_flow(text, CATALOG).issues
     return [(issue.path, issue.code, issue.message) for issue in found]
+
+
+class TestFreeValues:
+    """Every mapping with a `type` gets the defaults of the text that stands there."""
+
+    def test_given_mappings_in_a_free_value_then_they_get_defaults_at_any_depth(self) -> None:
+        defaults = "  - {type: my, values: {a: 1, b: {c: 2}}}\n"
+
+        task = read_one(defaults, ", data: {type: my.kind, b: {d: 3}, list: [{type: my2}, {type: other}, {a: 5}]}")
+
+        assert task.data == {
+            "type": "my.kind",
+            "a": 1,
+            "b": {"d": 3, "c": 2},
+            "list": [{"type": "my2", "a": 1, "b": {"c": 2}}, {"type": "other"}, {"a": 5}],
+        }
+
+    def test_given_a_part_that_is_no_plugin_then_it_gets_defaults_by_its_type(self) -> None:
+        text = HEAD + (
+            "pluginDefaults: [{type: INT, values: {required: false}}]\n"
+            "inputs: [{id: i, type: INT}, {id: s, type: STRING}]\n"
+            "tasks: [{id: a, type: io.test.Say, message: x}]\n"
+        )
+
+        checked = check_flow(text, CATALOG)
+
+        assert checked.flow is not None
+        assert [one.required for one in checked.flow.inputs] == [False, True]
+
+    def test_given_defaults_then_they_are_not_put_into_themselves(self) -> None:
+        text = HEAD + (
+            "pluginDefaults: [{type: io.test, values: {values: {x: 1}, data: {type: io.test.x}}}]\n"
+            "tasks: [{id: a, type: io.test.Say, message: x}]\n"
+        )
+
+        checked = check_flow(text, CATALOG)
+
+        assert checked.flow is not None
+        assert checked.flow.plugin_defaults[0].values == {"values": {"x": 1}, "data": {"type": "io.test.x"}}
+
+
+class TestGlobalDefaults:
+    TEXT = HEAD + (
+        "pluginDefaults: [{type: io.test.Say, values: {count: 1, options: {size: 1}}}]\n"
+        "tasks: [{id: a, type: io.test.Say, message: x, loud: true}]\n"
+    )
+
+    def read(self, *global_defaults: PluginDefault, text: str = TEXT) -> Say:
+        checked = check_flow(text, CATALOG, global_defaults)
+        assert checked.flow is not None, [issue.text for issue in checked.issues]
+        (task,) = checked.flow.tasks
+        assert isinstance(task, Say)
+        return task
+
+    def test_given_some_then_they_count_less_than_those_of_the_flow(self) -> None:
+        values: dict[str, object] = {"count": 9, "loud": False, "share": 0.25, "options": {"size": 9, "depth": 9}}
+        values |= {"words": ["yes", "1"], "data": {"a": None, "b": True, "c": 1.5}, "short": "012"}
+
+        task = self.read(PluginDefault(type="io.test", values=values))
+
+        assert (task.count, task.loud, task.share, task.words, task.short) == (1, True, 0.25, ["yes", "1"], "012")
+        assert task.options is not None
+        assert (task.options.size, task.options.depth) == (1, 9)
+        assert task.data == {"a": None, "b": True, "c": 1.5}
+
+    def test_given_several_sources_then_the_first_counts_and_of_forced_ones_the_last(self) -> None:
+        near = PluginDefault(type="io.test.Say", values={"share": 0.1, "mode": "SLOW"})
+        far = PluginDefault(type="io.test.Say", values={"share": 0.2, "colour": "GREEN"})
+
+        task = self.read(near, far)
+        assert (task.share, task.mode, task.colour) == (0.1, "SLOW", "GREEN")
+
+        forced = [PluginDefault(type="io.test.Say", values={"count": n, "loud": False}, forced=True) for n in (7, 8)]
+        text = self.TEXT.replace("Say, values: {count: 1", "Say, forced: true, values: {count: 1")
+        task = self.read(*forced, text=text)
+        assert (task.count, task.loud) == (8, False)
+
+    def test_given_a_property_that_the_type_lacks_then_it_is_ignored(self) -> None:
+        assert self.read(PluginDefault(type="io.test.Say", values={"nothing": 1, "options": {"none": 1}})).count == 1
+
+    def test_given_a_value_that_does_not_fit_then_it_is_told_at_the_task(self) -> None:
+        found = check_flow(self.TEXT, CATALOG, [PluginDefault(type="io.test.Say", values={"share": "half"})]).issues
+
+        assert [issue.text for issue in found] == [
+            "Line 4, column 9 (tasks[0].share): 'half' is not a number. It comes from the plugin defaults of tercel's "
+            "settings. Accepted: a number."
+        ]

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 
 from tercel.model.flow import by_id
-from tercel.model.source import read_flow
-from tests.unit.model.samples import CATALOG, FLOW, HEAD, Say, issues, say
+from tercel.model.source import check_flow, read_flow
+from tests.unit.model.samples import CATALOG, FLOW, HEAD, Never, Say, issues, say
 
 
 def told(text: str) -> list[tuple[str, str, str]]:
@@ -53,6 +55,11 @@ class TestTasks:
             ("finally[0].id", "task.id.duplicate", "The task id 'b' is used already, on line 4."),
         ]
 
+    def test_given_one_task_twice_by_an_anchor_then_its_id_is_twice_there(self) -> None:
+        text = FLOW + "  - &a {id: a, type: io.test.Say, message: x}\n  - *a\n"
+
+        assert told(text) == [("tasks[1].id", "task.id.duplicate", "The task id 'a' is used already, on line 4.")]
+
     def test_given_a_trigger_id_twice_then_it_is_refused_but_a_task_may_share_it(self) -> None:
         text = say() + "triggers:\n" + "  - {id: a, type: io.x.T}\n" * 2
 
@@ -76,6 +83,28 @@ class TestTasks:
 
         assert [task.id for task in flow.walk()] == ["g", "a", "b", "e", "f"]
         assert isinstance(by_id(flow)["f"], Say)
+
+    def test_given_listeners_then_their_tasks_are_walked_and_their_ids_are_checked(self) -> None:
+        text = say() + (
+            "afterExecution: [{id: b, type: io.test.Say, message: x}]\n"
+            "listeners:\n"
+            "  - description: text\n"
+            "    conditions: [{type: io.test.Never}]\n"
+            "    tasks: [{id: g, type: io.test.Group, tasks: [{id: c, type: io.test.Say, message: x}]}]\n"
+            "  - tasks: [{id: d, type: io.test.Say, message: x}]\n"
+        )
+
+        flow = read_flow(text, CATALOG)
+
+        assert [task.id for task in flow.walk()] == ["a", "b", "g", "c", "d"]
+        assert isinstance(flow.listeners[0].conditions[0], Never)
+        assert told(text.replace("id: d", "id: c")) == [
+            ("listeners[1].tasks[0].id", "task.id.duplicate", "The task id 'c' is used already, on line 11.")
+        ]
+        assert [one.text for one in check_flow(text, CATALOG).warnings if one.path == "listeners"] == [
+            "Line 8, column 1 (listeners): 'listeners' is deprecated. Use `afterExecution`, or another flow with a "
+            "Flow trigger."
+        ]
 
 
 class TestLabels:
@@ -105,6 +134,10 @@ class TestOtherProperties:
             "concurrency: {limit: 2, behavior: FAIL}\n"
             "retry: {type: constant, interval: PT1S, maxAttempt: 3}\n"
             "disabled: true\n"
+            "tenantId: main\n"
+            "sla:\n"
+            "  - {id: time, type: MAX_DURATION, behavior: CANCEL, duration: PT8H, labels: {sla: missed}}\n"
+            "  - {id: holds, type: EXECUTION_ASSERTION, behavior: NONE, assert: '{{ outputs.a.value }}'}\n"
         )
 
         flow = read_flow(text, CATALOG)
@@ -115,13 +148,45 @@ class TestOtherProperties:
         assert (flow.concurrency.limit, flow.concurrency.behavior) == (2, "FAIL")
         assert flow.retry is not None
         assert flow.retry.attempts == 3
-        assert (flow.revision, flow.disabled, flow.description) == (7, True, "text")
+        assert (flow.revision, flow.disabled, flow.description, flow.tenant_id) == (7, True, "text", "main")
+        assert [(one.id, one.duration, one.assertion, one.behavior, one.labels) for one in flow.sla] == [
+            ("time", timedelta(hours=8), None, "CANCEL", {"sla": "missed"}),
+            ("holds", None, "{{ outputs.a.value }}", "NONE", {}),
+        ]
 
     @pytest.mark.parametrize(
         ("line", "expected"),
         [
             ("concurrency: {}", ("concurrency.limit", "concurrency.limit", "The property 'limit' is missing.")),
             ("concurrency: {limit: 0}", ("concurrency.limit", "concurrency.limit", "0 is not more than 0.")),
+            ("tenantId: Main", ("tenantId", "flow.tenantId.pattern", "'Main' is not allowed here.")),
+            ("listeners: [{tasks: []}]", ("listeners[0].tasks", "listener.tasks.empty", "'tasks' is empty.")),
+            ("listeners: [{}]", ("listeners[0].tasks", "listener.tasks.empty", "The property 'tasks' is missing.")),
+            ("listeners: [{task: 1, tasks: [{id: b, type: io.test.Say, message: x}]}]",
+             ("listeners[0].task", "property.unknown", "Unknown property 'task'.")),
+            ("sla: [{id: a, type: MAX_DURATION, behavior: FAIL}]",
+             ("sla[0].duration", "property.missing", "An SLA of type MAX_DURATION needs 'duration'.")),
+            ("sla: [{id: a, type: MAX_DURATION, behavior: FAIL, duration: PT0S}]",
+             ("sla[0].duration", "sla.duration", "'duration' is not longer than nothing.")),
+            ("sla: [{id: a, type: MAX_DURATION, behavior: FAIL, duration: PT1S, assert: x}]",
+             ("sla[0].assert", "property.unknown", "An SLA of type MAX_DURATION has no property 'assert'.")),
+            ("sla: [{id: a, type: EXECUTION_ASSERTION, behavior: FAIL}]",
+             ("sla[0].assert", "property.missing", "An SLA of type EXECUTION_ASSERTION needs 'assert'.")),
+            ("sla: [{id: a, type: EXECUTION_ASSERTION, behavior: FAIL, duration: PT1S, assert: x}]",
+             ("sla[0].duration", "property.unknown", "An SLA of type EXECUTION_ASSERTION has no property 'duration'.")),
+            ("sla: [{id: a, type: MAX_DURATION, duration: PT1S}]",
+             ("sla[0].behavior", "property.missing", "The property 'behavior' is missing.")),
+            ("sla: [{id: a.b, type: MAX_DURATION, behavior: NONE, duration: PT1S}]",
+             ("sla[0].id", "sla.id.pattern", "'a.b' is not allowed here.")),
+            ("sla: [{id: a, type: MAX_DURATION, behavior: NONE, duration: PT1S}, "
+             "{id: a, type: EXECUTION_ASSERTION, behavior: NONE, assert: x}]",
+             ("sla[1].id", "sla.id.duplicate", "The sla id 'a' is used already, by sla[0].")),
+            ("sla: [{id: a, type: MAX_DURATION, behavior: NONE, duration: PT1S, labels: {system.readOnly: true}}]",
+             ("sla[0].labels.system.readOnly", "label.system", "The label 'system.readOnly' is reserved: tercel itself "
+              "sets labels that begin with 'system.'.")),
+            ("sla: [{id: a, type: MAX_DURATION, behavior: NONE, duration: PT1S, labels: [{key: system.x, value: y}]}]",
+             ("sla[0].labels.system.x", "label.system", "The label 'system.x' is reserved: tercel itself sets labels "
+              "that begin with 'system.'.")),
             ("outputs: [{id: a, type: INT}]",
              ("outputs[0].value", "property.missing", "The property 'value' is missing.")),
             ("outputs: [{id: a, type: INT, value: 1}, {id: a, type: INT, value: 1}]",

@@ -7,7 +7,14 @@ import pytest
 
 from tercel.errors import ExpressionError, InvalidInputError
 from tercel.model.input_types import DependsOn, Input
-from tercel.model.inputs import default_problems, parse_value, resolve_inputs
+from tercel.model.inputs import (
+    default_problems,
+    examine_inputs,
+    input_problems,
+    parse_value,
+    resolve_inputs,
+    with_defaults,
+)
 
 
 def render(template: str, variables: Mapping[str, object]) -> object:
@@ -79,7 +86,7 @@ class TestTypes:
     @pytest.mark.parametrize(
         ("type", "raw", "expected"),
         [
-            ("STRING", [1], "a list or a map is given where a text is needed."),
+            ("STRING", [1], "a list or a map is given where a text is needed ('[1]' was given)."),
             ("INT", "4.5", "'4.5' is not a whole number."),
             ("INT", True, "'true' is not a whole number."),
             ("INT", 2**63, "'9223372036854775808' has more than 64 bits."),
@@ -97,7 +104,7 @@ class TestTypes:
             ("FILE", "/etc/passwd", "'/etc/passwd' is not a file in internal storage."),
             ("FILE", "", "'' is not a file in internal storage."),
             ("JSON", "{a}", "'{a}' is not JSON."),
-            ("YAML", "a: b: c", "it is not YAML: Line 1, column 5: A second ': ' stands in one line. "
+            ("YAML", "a: b: c", "'a: b: c' is not YAML: Line 1, column 5: A second ': ' stands in one line. "
              "Put the value in quotes if the colon belongs to it."),
             ("URI", "no uri", "'no uri' is not a URI; write it like https://example.com/a."),
             ("EMAIL", "a@", "'a@' is not an e-mail address."),
@@ -124,12 +131,12 @@ class TestBounds:
             ("INT", 6, {"max": 5}, "6 is more than 5."),
             ("FLOAT", "0.4", {"min": "0.5"}, "0.4 is less than 0.5."),
             ("DURATION", "PT5S", {"min": "PT1M"}, "PT5S is less than PT1M."),
-            ("DURATION", "P2D", {"max": "P1D"}, "PT48H is more than PT24H."),
+            ("DURATION", "P2D", {"max": "P1D"}, "PT48H is more than PT24H ('P2D' was given)."),
             ("DATE", "2030-01-01", {"after": "2030-01-01"}, "2030-01-01 is not after 2030-01-01."),
             ("DATE", "2030-01-02", {"before": "2030-01-01"}, "2030-01-02 is not before 2030-01-01."),
             ("TIME", "09:00", {"after": "10:00"}, "09:00:00 is not after 10:00:00."),
             ("DATETIME", "2030-01-01T00:00:00+01:00", {"after": "2029-12-31T23:00:00Z"},
-             "2029-12-31T23:00:00Z is not after 2029-12-31T23:00:00Z."),
+             "2029-12-31T23:00:00Z is not after 2029-12-31T23:00:00Z ('2030-01-01T00:00:00+01:00' was given)."),
             ("STRING", "abc1", {"validator": "[a-z]+"}, "'abc1' does not match [a-z]+."),
         ],
     )  # fmt: skip
@@ -177,7 +184,7 @@ class TestChoices:
         assert value("[1, 2]", "ARRAY", item_type="INT") == [1, 2]
         assert value([1.5, True], "ARRAY", item_type="STRING") == ["1.5", "true"]
         assert refusal("[1, 2.5]", "ARRAY", item_type="INT") == "item 1 ('2.5' is not a whole number)."
-        assert refusal("a", "ARRAY", item_type="INT") == "'a' is not JSON."
+        assert refusal("a", "ARRAY", item_type="INT") == '\'a\' is not a list; write it like ["a", "b"].'
         assert refusal('{"a": 1}', "ARRAY", item_type="INT") == '\'{"a": 1}\' is not a list; write it like ["a", "b"].'
 
 
@@ -250,6 +257,129 @@ class TestResolution:
 
         assert resolve(a, b) == {}
 
+    def test_given_an_error_then_what_depends_on_it_is_checked_as_far_as_can_be(self) -> None:
+        declared = [
+            Input(id="a", type="INT"),
+            Input(id="b", type="INT", depends_on=DependsOn(inputs=["a"])),
+            Input(id="c", type="INT", depends_on=DependsOn(inputs=["a"], condition="{{ inputs['a'] > 0 }}")),
+            Input(id="d", type="INT", defaults="{{ inputs['a'] }}", depends_on=DependsOn(inputs=["a"])),
+            Input(id="e", type="INT", depends_on=DependsOn(inputs=["d"], condition="{{ inputs['d'] > 0 }}")),
+        ]
+
+        with pytest.raises(InvalidInputError) as caught:
+            resolve(*declared, a="x", b="y", c="z")
+
+        assert caught.value.message == "Input 'a': 'x' is not a whole number.\nInput 'b': 'y' is not a whole number."
+
+    def test_given_several_inputs_that_need_one_then_it_is_worked_out_once(self) -> None:
+        rendered: list[str] = []
+
+        def count(template: str, variables: Mapping[str, object]) -> object:
+            rendered.append(template)
+            return render(template, variables)
+
+        declared = [Input(id=id, type="INT", depends_on=DependsOn(inputs=["a"])) for id in "bcd"]
+        declared.append(Input(id="a", type="INT", defaults="{{ 1 }}"))
+
+        assert resolve_inputs(declared, {"b": 1, "c": 2, "d": 3}, count) == {"b": 1, "c": 2, "d": 3, "a": 1}
+        assert rendered == ["{{ 1 }}"]
+
+    def test_given_a_default_with_expressions_inside_then_they_are_rendered(self) -> None:
+        assert resolve(Input(id="a", type="ARRAY", item_type="INT", defaults=["{{ 1 + 1 }}", "3"])) == {"a": [2, 3]}
+        assert resolve(Input(id="a", type="JSON", defaults={"b": ["{{ [1] }}", 2]})) == {"a": {"b": [[1], 2]}}
+
+    def test_given_nested_maps_then_ids_with_dots_find_their_values(self) -> None:
+        declared = [Input(id="a.b", type="INT"), Input(id="a.c", type="INT", required=False)]
+
+        assert resolve(*declared, a={"b": "1"}) == {"a": {"b": 1, "c": None}}
+        assert resolve(*declared, a={"b": "1"}, **{"a.b": 2}) == {"a": {"b": 2, "c": None}}
+
+    @pytest.mark.parametrize("type", ["INT", "BOOLEAN", "SELECT", "SECRET", "JSON", "DATE"])
+    def test_given_an_empty_text_for_what_is_no_text_then_nothing_was_given(self, type: str) -> None:
+        values = ["a"] if type == "SELECT" else None
+
+        assert resolve(Input(id="a", type=type, values=values, required=False), a="") == {"a": None}  # type: ignore[arg-type]
+
+    def test_given_no_key_then_a_secret_is_refused(self) -> None:
+        declared = [Input(id="a", type="SECRET", required=False)]
+
+        assert resolve_inputs(declared, {"a": "x"}, render) == {"a": "x"}
+        assert resolve_inputs(declared, {}, render, can_seal=False) == {"a": None}
+        with pytest.raises(InvalidInputError, match=r"^Input 'a': there is no key to keep a SECRET by\."):
+            resolve_inputs(declared, {"a": "x"}, render, can_seal=False)
+
+    def test_given_a_text_that_is_no_truth_value_then_it_is_false_with_a_warning(self) -> None:
+        told: list[str] = []
+        declared = [Input(id=id, type="BOOL", defaults="no") for id in "abcd"]
+
+        values = resolve_inputs(declared, {"a": "yes", "b": "TRUE", "c": False}, render, warn=told.append)
+
+        assert values == {"a": False, "b": True, "c": False, "d": False}
+        assert told == ["Input 'a': 'yes' is neither true nor false; it counts as false."]
+
+
+class TestExamineInputs:
+    def test_given_inputs_then_it_is_said_what_became_of_each(self) -> None:
+        declared = [
+            Input(id="given", type="INT"),
+            Input(id="default", type="INT", defaults="2"),
+            Input(id="off", type="INT", depends_on=DependsOn(condition="{{ False }}")),
+            Input(id="none", type="INT", required=False),
+            Input(id="bad", type="INT"),
+            Input(id="missing", type="INT"),
+            Input(id="odd", type="BOOL"),
+        ]
+
+        found = examine_inputs(declared, {"given": "1", "bad": "x", "odd": "1"}, render)
+
+        assert [one.input for one in found] == declared
+        assert [(one.value, one.is_enabled, one.is_default, one.errors) for one in found] == [
+            (1, True, False, ()),
+            (2, True, True, ()),
+            (None, False, False, ()),
+            (None, True, False, ()),
+            (None, True, False, ("'x' is not a whole number",)),
+            (None, True, False, ("a value is missing",)),
+            (False, True, False, ()),
+        ]
+        assert found[-1].warnings == ("'1' is neither true nor false; it counts as false",)
+
+
+class TestWithDefaults:
+    def test_given_missing_inputs_then_their_defaults_are_seen(self) -> None:
+        declared = [
+            Input(id="a", type="INT", defaults="1"),
+            Input(id="b.c", type="BOOL", defaults="yes"),
+            Input(id="b.d", type="INT", defaults="{{ 1 + 1 }}"),
+            Input(id="e", type="INT", defaults="{{ inputs['nothing'] }}"),
+            Input(id="f", type="INT"),
+        ]
+        values: dict[str, object] = {"a": 5, "b": {"x": 1}}
+
+        assert with_defaults(declared, values) == {"a": 5, "b": {"x": 1, "c": True}}
+        assert with_defaults(declared, values, render) == {"a": 5, "b": {"x": 1, "c": True, "d": 2}}
+        assert values == {"a": 5, "b": {"x": 1}}
+
+
+class TestInputProblems:
+    def test_given_inputs_of_a_pause_then_paths_begin_with_its_property(self) -> None:
+        declared = [
+            Input(id="a", type="INT", defaults="x"),
+            Input(id="a", type="INT"),
+            Input(id="b", type="INT", depends_on=DependsOn(inputs=["c"])),
+            Input(id="d", type="INT", depends_on=DependsOn(inputs=["d"])),
+            Input(id="a.b", type="INT"),
+        ]
+
+        assert [(one.code, one.path) for one in input_problems(declared, "onResume")] == [
+            ("input.id.duplicate", ("onResume", 1, "id")),
+            ("input.id.duplicate", ("onResume", 0, "id")),
+            ("input.id.duplicate", ("onResume", 1, "id")),
+            ("input.dependsOn.unknown", ("onResume", 2, "dependsOn", "inputs", 0)),
+            ("input.dependsOn.cycle", ("onResume", 3, "dependsOn")),
+            ("input.defaults", ("onResume", 0, "defaults")),
+        ]
+
 
 class TestDefaultProblems:
     @pytest.mark.parametrize(
@@ -279,6 +409,10 @@ class TestDefaultProblems:
             Input(id="a", type="SECRET", defaults="x"),
             Input(id="a", type="SELECT", expression="{{ x }}", defaults="c"),
             Input(id="a", type="ARRAY", item_type="INT", defaults=[1]),
+            Input(id="a", type="ARRAY", item_type="INT", defaults=["{{ 1 }}"]),
+            Input(id="a", type="ARRAY", item_type="INT", min="told by the input itself"),
+            Input(id="a", type="BOOLEAN", defaults="on"),
+            Input(id="a", type="MULTISELECT", values=["a"], options=["a"], defaults=["b"]),
             Input(id="a", type="INT"),
         ],
     )

@@ -32,7 +32,21 @@ class TestExecutionJson:
             "labels": [{"key": "a", "value": "b"}],
             "originalId": "execution",
             "taskRunList": [],
+            "metadata": {"attemptNumber": 1, "originalCreatedDate": "2030-01-01T12:00:00.000Z"},
         }
+
+    def test_given_an_execution_for_later_that_tries_again_then_its_dates_are_told(self) -> None:
+        execution = an_execution(
+            "CREATED",
+            attempt_number=2,
+            first_created=NOON - timedelta(hours=1),
+            schedule_date=NOON + timedelta(hours=1),
+        )
+
+        found = execution_json(execution, [])
+
+        assert found["scheduleDate"] == "2030-01-01T13:00:00.000Z"
+        assert found["metadata"] == {"attemptNumber": 2, "originalCreatedDate": "2030-01-01T11:00:00.000Z"}
 
     def test_given_a_running_task_run_then_it_has_no_end(self) -> None:
         attempts = (Attempt(a_history("RUNNING")),)

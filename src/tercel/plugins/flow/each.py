@@ -1,7 +1,7 @@
 """Flowables that run their tasks once for each value: ForEach, EachSequential, EachParallel."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Annotated, cast
+from typing import Annotated, ClassVar, cast
 
 import msgspec
 
@@ -58,6 +58,8 @@ class EachSequential(_Each, frozen=True, kw_only=True):
         value: a list, or a text that renders to a JSON list; a value that comes twice runs once.
     """
 
+    deprecated: ClassVar[Mapping[str, str]] = {"type": "Use io.kestra.plugin.core.flow.ForEach."}
+
     value: list[object] | Dynamic
 
     def decide(self, render: Render) -> Decision:
@@ -77,6 +79,8 @@ class EachParallel(_Each, frozen=True, kw_only=True):
         value: a list, or a text that renders to a JSON list; a value that comes twice runs once.
         concurrent: how many tasks run at once; 0 is no limit.
     """
+
+    deprecated: ClassVar[Mapping[str, str]] = {"type": "Use io.kestra.plugin.core.flow.ForEach."}
 
     value: list[object] | Dynamic
     concurrent: Annotated[int, msgspec.Meta(ge=0)] = 0

@@ -26,8 +26,9 @@ class Sequential(FlowableTask, frozen=True, kw_only=True):
 class AllowFailure(Sequential, frozen=True, kw_only=True):
     """Run tasks one after the other; when one fails, the flow goes on with a warning."""
 
-    def resolve(self, state: State) -> State:
+    def resolve(self, state: State, decision: Decision) -> State:
         """A failure is a warning."""
+        del decision
         return State.WARNING if state is State.FAILED else state
 
 
