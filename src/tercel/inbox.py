@@ -5,14 +5,14 @@ with others.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from heapq import heappop, heappush
 from time import monotonic
 
-from tercel.machine.messages import Event, TimerDue
+from tercel.machine.messages import Event, ExecutionTimerDue, TimerDue
 from tercel.model.execution import Execution, TaskRun
-from tercel.store import Bell, Promise
+from tercel.store import Bell, Promise, Transaction
 
 PATIENCE_S = 0.05
 """How long an event that nobody waits for may wait for others to be committed with."""
@@ -26,9 +26,12 @@ class Letter:
     Attributes:
         promise: kept once the event is committed; None where nobody waits.
         created: the row that a new execution brings along.
+        runs: the task runs that it brings along.
+        is_admitted: its flow's concurrency was asked.
+        writes: what else is written in the same transaction; None for nothing.
     """
 
-    __slots__ = ("created", "event", "execution_id", "promise")
+    __slots__ = ("created", "event", "execution_id", "is_admitted", "promise", "runs", "writes")
 
     def __init__(
         self,
@@ -36,11 +39,18 @@ class Letter:
         event: Event,
         promise: Promise[None] | None = None,
         created: Execution | None = None,
+        runs: Sequence[TaskRun] = (),
+        *,
+        is_admitted: bool = False,
+        writes: Callable[[Transaction], None] | None = None,
     ) -> None:
         self.execution_id = execution_id
         self.event = event
         self.promise = promise
         self.created = created
+        self.runs = runs
+        self.is_admitted = is_admitted
+        self.writes = writes
 
 
 class Inbox:
@@ -57,6 +67,7 @@ class Inbox:
         self._clock = clock
         self._letters: deque[Letter] = deque()
         self._timers: list[tuple[datetime, str, str, int]] = []
+        self._later: list[tuple[datetime, int, Letter]] = []
         self._bell = Bell()
         self._is_urgent = False
         self._is_closing = False
@@ -85,6 +96,15 @@ class Inbox:
             if task_run.due is not None:
                 heappush(self._timers, (task_run.due, task_run.execution_id, task_run.id, task_run.fence))
 
+    def set_timer(self, execution: Execution) -> None:
+        """Set the execution's own timer, where it has one."""
+        if execution.due is not None:
+            heappush(self._timers, (execution.due, execution.id, "", 0))
+
+    def at(self, due: datetime, letter: Letter) -> None:
+        """Bring a letter at *due*; it does not outlive the process."""
+        heappush(self._later, (due, id(letter), letter))
+
     def wait(self) -> bool:
         """Wait for something to do; False where nothing is left and the inbox is closed."""
         while not self._is_urgent:
@@ -102,9 +122,10 @@ class Inbox:
         return True
 
     def _next_timer_s(self) -> float:
-        if not self._timers:
+        if not self._timers and not self._later:
             return 1e6
-        return (self._timers[0][0] - self._clock()).total_seconds()
+        first = min(heap[0][0] for heap in (self._timers, self._later) if heap)
+        return (first - self._clock()).total_seconds()
 
     def take(self) -> list[Letter]:
         """The letters for the next transaction, timers that are due among them."""
@@ -122,7 +143,12 @@ class Inbox:
             now = self._clock()
             while self._timers and self._timers[0][0] <= now:
                 _, execution_id, run_id, fence = heappop(self._timers)
-                letters.append(Letter(execution_id, TimerDue(now=now, run_id=run_id, fence=fence)))
+                due = TimerDue(now=now, run_id=run_id, fence=fence) if run_id else ExecutionTimerDue(now=now)
+                letters.append(Letter(execution_id, due))
+        if self._later:
+            now = self._clock()
+            while self._later and self._later[0][0] <= now:
+                letters.append(heappop(self._later)[2])
         return letters
 
     def drain(self) -> list[Letter]:

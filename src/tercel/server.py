@@ -6,34 +6,37 @@ looks, also beside processes that work in the home.
 
 import gc
 import os
+import sys
 import time
 from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping, Sequence
 from contextlib import suppress
-from datetime import datetime
+from datetime import UTC, datetime, tzinfo
 from threading import Lock, Thread, active_count
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tercel.dispatch.memory import MemoryDispatcher
+from tercel.engine_calls import NamespaceKeys, TaskCalls
 from tercel.errors import StorageError, TercelError
-from tercel.executor import Executor, Watcher
+from tercel.executor import Executor, Watcher, parent_of
 from tercel.expression import render
+from tercel.machine import Request
 from tercel.machine.messages import KillRequested
-from tercel.model.execution import Execution, base62
+from tercel.model.execution import Execution, TaskRun, base62
 from tercel.model.flow import Flow
 from tercel.model.jobs import WorkerJob, WorkerResult
 from tercel.model.logs import LogEntry
 from tercel.model.source import read_flow
 from tercel.model.task import LogLevel
-from tercel.operations import Operations, Queries, RunningFlows
+from tercel.operations import Operations, Queries, ReadFlow, RunningFlows
 from tercel.plugins import catalog
 from tercel.secrets import Masker, Secrets, Vault
 from tercel.settings import Settings
 from tercel.storage.local import LocalStorage
 from tercel.storage.namespace_files import NamespaceFiles
-from tercel.store import run
-from tercel.store.embedded import SqliteStore
-from tercel.store.home import HomeLock, is_dead
+from tercel.store import Store, run
+from tercel.store.home import HomeLock
+from tercel.store.opening import open_store
 from tercel.worker.containment import Containment
 from tercel.worker.control import JobControl
 from tercel.worker.directories import Directories
@@ -44,11 +47,12 @@ from tercel.worker.services import WorkerServices, utc_now
 from tercel.worker.worker import Worker
 
 if TYPE_CHECKING:
+    # And triggers only where there are flows with some.
+    from tercel.scheduler import FlowTriggers, PendingWindows, Reactions, Scheduler
     from tercel.worker.layer_services import LayerServices
 
 T = TypeVar("T")
 
-_DATABASE = "tercel.db"
 _ENVIRONMENT_PREFIXES = ("KESTRA_", "ENV_")
 
 
@@ -62,7 +66,7 @@ class Home:
 
     queries: Queries
 
-    def __init__(self, settings: Settings, store: SqliteStore) -> None:
+    def __init__(self, settings: Settings, store: Store) -> None:
         self.settings = settings
         self.storage = LocalStorage(settings.home / "storage", durable=False)
         self.queries = Queries(store)
@@ -75,7 +79,30 @@ class Home:
     def interrupted(self) -> dict[str, str]:
         """Executions that dead processes left open, oldest first, each with the name of its process."""
         left = self.open_elsewhere()
-        return {execution_id: owner for execution_id, owner in left.items() if is_dead(self.settings.home, owner)}
+        dead = run(self._store.dead_owners(set(left.values())))
+        return {execution_id: owner for execution_id, owner in left.items() if owner in dead}
+
+    def interrupted_with(self, execution_ids: Collection[str], *, upwards: bool = True) -> list[str]:
+        """Those of *execution_ids* that dead processes left open, and such that they started; oldest first.
+
+        Args:
+            execution_ids: these.
+            upwards: also those that they were started by, who may wait for them, and all that those started.
+        """
+        left = self.interrupted()
+        tied: dict[str, set[str]] = {execution_id: set() for execution_id in left}
+        for execution_id in left:
+            parent = parent_of(run(self._store.executions.get(execution_id)))
+            if parent is not None and parent.execution_id in left:
+                tied[parent.execution_id].add(execution_id)
+                if upwards:
+                    tied[execution_id].add(parent.execution_id)
+        found: set[str] = set()
+        more = set(execution_ids) & left.keys()
+        while more:
+            found |= more
+            more = {one for execution_id in more for one in tied[execution_id]} - found
+        return [execution_id for execution_id in left if execution_id in found]
 
     def flow_of(self, execution: Execution) -> Flow:
         """The flow in the revision that an execution ran.
@@ -85,7 +112,7 @@ class Home:
             InvalidFlowError: it cannot be read any more.
         """
         saved = run(self._store.flows.get(execution.namespace, execution.flow_id, execution.revision))
-        return _read_flow(saved.source)
+        return _reader(self.settings)(saved.source)
 
     def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run one of the verbs, blocking this thread, and give what it gives."""
@@ -116,7 +143,7 @@ class Engine(Home):
     def __init__(
         self,
         settings: Settings,
-        store: SqliteStore,
+        store: Store,
         lock: HomeLock,
         masker: Masker,
         *,
@@ -138,6 +165,7 @@ class Engine(Home):
             worker_id=worker_id,
             settings=settings.for_tasks(),
             namespace_files=namespace_files,
+            key_values=NamespaceKeys(store, utc_now),
             error_logs=self._error_logs,
             catalog=catalog(),
             layers=self._open_layers,
@@ -148,15 +176,20 @@ class Engine(Home):
         self.problems = services.secrets.problems
         self._runner = JobRunner(services)
         self._dispatcher = MemoryDispatcher()
-        flows = RunningFlows(store, _read_flow)
+        self._surroundings = {"envs": _visible_environment(environment), "globals": {}}
+        self._read_flow = _reader(settings)
+        flows = RunningFlows(store, self._read_flow)
         self._executor = Executor(
             store=store,
             dispatcher=self._dispatcher,
             find_flow=flows.find,
             run_inline=self._run_inline,
+            plan=self._runner.plan,
+            start_child=self._start_child,
+            react=self._react,
             clock=utc_now,
             functions=self._functions,
-            surroundings={"envs": _visible_environment(environment), "globals": {}},
+            surroundings=self._surroundings,
             most_live=settings.live_executions,
         )
         self._worker = Worker(
@@ -172,31 +205,54 @@ class Engine(Home):
             executor=self._executor,
             storage=self.storage,
             flows=flows,
-            read_flow=_read_flow,
+            read_flow=self._read_flow,
             render_typed=self._render_typed,
             add_secret=masker.add,
             clock=utc_now,
+            complete=_completer(settings),
+            on_saved=self._saved,
+            on_deleted=self._deleted,
         )
         self.queries = self.operations
+        self._triggers = _Triggers(self, masker, worker_id)
+        services.engine = TaskCalls(self.operations, store, self.storage, self._triggers.set_disabled)
         self.recovered: list[str] = []
 
     def recover(self, execution_ids: Collection[str] | None = None, *, to_kill: bool = False) -> None:
         """Go on with executions that dead processes left open.
 
         Args:
-            execution_ids: these; all of them where None.
+            execution_ids: these, and those that they started; all of them where None.
             to_kill: go on only to end them: nothing of them runs again.
+        """
+        if execution_ids is not None:
+            execution_ids = self.interrupted_with(execution_ids, upwards=False)
+        adopted = self.adopt(execution_ids)
+        if to_kill:
+            for execution_id in adopted:
+                self._executor.post(execution_id, KillRequested(now=utc_now()))
+        self.go_on(adopted)
+
+    def adopt(self, execution_ids: Collection[str] | None = None) -> list[str]:
+        """Have executions that dead processes left open belong to this process; nothing of them goes on yet.
+
+        Args:
+            execution_ids: these; all of them where None.
+
+        Returns:
+            The ids of those that belong to this process now, oldest first.
         """
         left = self.interrupted()
         if execution_ids is not None:
             left = {execution_id: owner for execution_id, owner in left.items() if execution_id in execution_ids}
-        if left:
-            adopted = self._store.executions.adopt(left).wait()
-            self.recovered += adopted
-            if to_kill:
-                for execution_id in adopted:
-                    self._executor.post(execution_id, KillRequested(now=utc_now()))
-            self._executor.recover(adopted)
+        adopted = self._store.executions.adopt(left).wait() if left else []
+        self.recovered += adopted
+        return adopted
+
+    def go_on(self, execution_ids: Collection[str]) -> None:
+        """Go on with executions that were adopted: what their workers had is lost, timers are set again."""
+        if execution_ids:
+            self._executor.recover(execution_ids)
 
     def clean_up(self) -> None:
         """Remove what dead processes left of themselves, and their working directories."""
@@ -242,6 +298,31 @@ class Engine(Home):
 
         return stop_all
 
+    @property
+    def scheduler(self) -> "Scheduler":
+        """What starts flows at their dates; it works once `schedule` was called."""
+        return self._triggers.scheduler
+
+    def schedule(self) -> None:
+        """Start flows at the dates of their triggers from now on."""
+        self._triggers.scheduler.open()
+        self._executor.watch(lambda execution, _: self._triggers.ended(execution))
+
+    async def _react(
+        self,
+        execution: Execution,
+        *,
+        since: int,
+        pending: "PendingWindows",
+        runs: Sequence[TaskRun],
+        variables: Callable[[], Mapping[str, object]],
+    ) -> "Reactions":
+        triggers = self._triggers.flow_triggers
+        return await triggers.reactions(execution, since=since, pending=pending, runs=runs, variables=variables)
+
+    async def _start_child(self, request: Request, parent: Execution, run: TaskRun, number: int) -> Execution:
+        return await self.operations.start_child(request, parent, run, number)
+
     def _run_inline(self, job: WorkerJob) -> WorkerResult:
         return self._runner.run(job, JobControl(), lambda child: None)
 
@@ -252,6 +333,54 @@ class Engine(Home):
         flow = {"id": execution.flow_id, "namespace": execution.namespace, "revision": execution.revision}
         seen = {"flow": flow, "execution": {"id": execution.id}, "labels": dict(execution.labels), **variables}
         return render(template, seen, self._functions(execution), mode="typed", clock=time.monotonic)
+
+    def make_triggers(self, process_id: str) -> "tuple[Scheduler, FlowTriggers]":
+        """What starts executions by itself, not opened yet."""
+        from tercel.scheduler import FlowTriggers, Rendering, Scheduler, TriggeringFlows  # noqa: PLC0415  # see `_Triggers`
+
+        flows = TriggeringFlows(self._store, self._read_flow)
+        zone, name = _local_zone()
+        rendering = Rendering(
+            functions=self._functions_of_flow, warn=self._warn_of_trigger, surroundings=self._surroundings, zone=name
+        )
+        scheduler = Scheduler(
+            store=self._store,
+            start=self.operations,
+            flows=flows,
+            rendering=rendering,
+            warn=self._warn_of_trigger,
+            id=process_id,
+            on_error=lambda error: self._say(f"The scheduler tries again: {error}"),
+            clock=utc_now,
+            zone=zone,
+            recovery=self.settings.recover_missed_schedules,
+        )
+        flow_triggers = FlowTriggers(
+            store=self._store,
+            flows=flows,
+            prepare=self.operations,
+            rendering=rendering,
+            warn=self._warn_of_trigger,
+            zone=zone,
+        )
+        return scheduler, flow_triggers
+
+    def _saved(self, flow: Flow) -> None:
+        self._triggers.saved(flow)
+
+    def _deleted(self, namespace: str, flow_id: str) -> None:
+        self._triggers.deleted(namespace, flow_id)
+
+    def _functions_of_flow(self, flow: Flow) -> Mapping[str, Callable[..., object]]:
+        nobody = Execution(id="", namespace=flow.namespace, flow_id=flow.id, revision=flow.revision, history=())
+        return self._functions(nobody)
+
+    def _warn_of_trigger(self, flow: Flow, trigger_id: str, message: str) -> None:
+        self._say(f"Trigger {trigger_id!r} of {flow.namespace}.{flow.id}: {message}")
+
+    def _say(self, message: str) -> None:
+        """Tell those who operate it."""
+        print(self._services.masker.mask(message), file=sys.stderr, flush=True)
 
     def _error_logs(self, execution_id: str) -> list[LogEntry]:
         self._store.logs.flush().wait()
@@ -272,6 +401,7 @@ class Engine(Home):
         Executions that have not ended stay open in the records: whoever opens the home next goes on with them, and
         runs again the tasks that were under way.
         """
+        self._triggers.close()
         self._worker.close(patience_s=self.settings.kill_grace_s + 5)
         self._executor.close()
         if self._layers is not None:
@@ -279,6 +409,61 @@ class Engine(Home):
         self._store.close()
         self._services.directories.close()
         self._lock.close()
+
+
+class _Triggers:
+    """What starts executions by itself, made when the first asks for it: a run of a flow without triggers pays little.
+
+    Args:
+        engine: whose executions they are.
+        process_id: unlike that of any other process, ever.
+    """
+
+    def __init__(self, engine: Engine, masker: Masker, process_id: str) -> None:
+        self._engine = engine
+        self._masker = masker
+        self._process_id = process_id
+        self._guard = Lock()
+        self._made: tuple[Scheduler, FlowTriggers] | None = None
+
+    @property
+    def scheduler(self) -> "Scheduler":
+        """Starts what is due."""
+        return self._make()[0]
+
+    @property
+    def flow_triggers(self) -> "FlowTriggers":
+        """Knows what follows from changes of executions."""
+        return self._make()[1]
+
+    def _make(self) -> "tuple[Scheduler, FlowTriggers]":
+        with self._guard:
+            if self._made is None:
+                self._made = self._engine.make_triggers(self._process_id)
+            return self._made
+
+    def saved(self, flow: Flow) -> None:
+        """Take note of a flow that was saved."""
+        if flow.triggers or self._made is not None:
+            self.scheduler.sync(flow)
+
+    def deleted(self, namespace: str, flow_id: str) -> None:
+        """Take note of a flow that was deleted."""
+        self.scheduler.forget(namespace, flow_id)
+
+    def ended(self, execution: Execution) -> None:
+        """Take note of an execution that may have ended."""
+        if self._made is not None and not execution.is_open:
+            self._made[0].ended(execution)
+
+    def set_disabled(self, namespace: str, flow_id: str, trigger_id: str, disabled: bool) -> None:
+        """Disable or enable a trigger. Raises NotFoundError."""
+        run(self.scheduler.set_disabled(namespace, flow_id, trigger_id, disabled=disabled))
+
+    def close(self) -> None:
+        """Start nothing more."""
+        if self._made is not None:
+            self._made[0].close()
 
 
 class _Functions(Mapping[str, Callable[..., object]]):
@@ -303,7 +488,7 @@ class _Functions(Mapping[str, Callable[..., object]]):
             variables = {} if execution.trigger is None else {"trigger": execution.trigger.get("variables", {})}
             masker = self._services.masker
             functions = ExpressionServices(self._services, identity, variables, masker).functions()
-            self._made = {**functions, "mask": masker.mask}
+            self._made = {**functions, "mask": masker.mask, "keep_secret": masker.add}
         return self._made
 
     def __getitem__(self, name: str) -> Callable[..., object]:
@@ -314,6 +499,19 @@ class _Functions(Mapping[str, Callable[..., object]]):
 
     def __len__(self) -> int:
         return len(self._all())
+
+
+def _local_zone() -> tuple[tzinfo, str]:
+    """The time zone of this machine, and its name; UTC where it cannot be told."""
+    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError  # noqa: PLC0415  # few flows have triggers
+
+    name = os.environ.get("TZ", "").removeprefix(":")
+    with suppress(OSError):
+        name = name or os.readlink("/etc/localtime").partition("/zoneinfo/")[2]
+    try:
+        return (ZoneInfo(name), name) if name else (UTC, "UTC")
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return UTC, "UTC"
 
 
 def open_layers(
@@ -371,8 +569,9 @@ def open_home(
     lock = HomeLock(settings.home, process_id, what, patience_s=settings.home_patience_s, on_wait=on_wait)
     try:
         masker = Masker()
-        store = SqliteStore(
-            settings.home / _DATABASE,
+        store = open_store(
+            settings.database,
+            settings.home,
             owner=process_id,
             synchronous=settings.synchronous,
             seals=_vault(settings, masker),
@@ -399,8 +598,9 @@ def read_home(settings: Settings) -> Home:
         NotFoundError: nothing was run in this home yet.
         StorageError: its records cannot be read by this version of tercel.
     """
-    database = settings.home / _DATABASE
-    return Home(settings, SqliteStore(database, owner="", read_only=True, seals=_vault(settings, Masker())))
+    seals = _vault(settings, Masker())
+    store = open_store(settings.database, settings.home, owner="", read_only=True, seals=seals)
+    return Home(settings, store)
 
 
 def _enter_user_namespace(settings: Settings) -> None:
@@ -453,8 +653,26 @@ def _vault(settings: Settings, masker: Masker) -> Vault:
     return Vault(masker, settings.home / "secret.key")
 
 
+def _reader(settings: Settings) -> ReadFlow:
+    """Reads the source of flows, with their templates."""
+    complete = _completer(settings)
+    if complete is None:
+        return _read_flow
+    return lambda source: complete(_read_flow(source))
+
+
 def _read_flow(source: str) -> Flow:
     return read_flow(source, catalog())
+
+
+def _completer(settings: Settings) -> Callable[[Flow], Flow] | None:
+    """Puts templates into flows; None where they are off."""
+    folder = settings.template_directory
+    if folder is None:
+        return None
+    from tercel.templates import with_templates  # noqa: PLC0415  # they are off nearly everywhere
+
+    return lambda flow: with_templates(flow, folder, catalog())
 
 
 def _process_id() -> str:

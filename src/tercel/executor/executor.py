@@ -6,100 +6,88 @@ commit changes nothing.
 """
 
 from collections import OrderedDict, deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from threading import Lock, Thread
 from time import monotonic
-from typing import assert_never
+from typing import assert_never, cast
+
+from msgspec.structs import replace
 
 from tercel.dispatch import Dispatcher, JobRef
-from tercel.errors import InvariantError, TercelError
+from tercel.errors import InvariantError, StorageError, TercelError, UserError
+from tercel.executor.children import StartChild, open_children, report_of, retry_id, retry_of
+from tercel.executor.ends import Ends
+from tercel.executor.slots import LookAtQueue, Slots, needs_slot
+from tercel.executor.work import (
+    Batch,
+    FindFlow,
+    FunctionsOf,
+    PlanRequests,
+    React,
+    RunInline,
+    Watcher,
+    Work,
+    finished,
+    log_entry,
+    waiting_run,
+)
 from tercel.inbox import Inbox, Letter
-from tercel.machine import FlowIndex, LiveExecution, advance, variables
-from tercel.machine.limits import failed_attempts
+from tercel.machine import FlowIndex, LiveExecution, Requests, advance, variables
+from tercel.machine.flowable import ExecutableTask
+from tercel.machine.live import plan_of
 from tercel.machine.messages import (
     CancelTask,
+    ChildChanged,
     Command,
     EndExecution,
     Event,
     ExecutionCreated,
+    ExecutionTimerDue,
+    ForceRunRequested,
+    KillRequested,
+    PauseRequested,
+    ReplayRequested,
     RestartRequested,
+    ResumeRequested,
     RunTask,
+    StartRetry,
+    StatusChanged,
+    SubflowEnded,
+    SubflowStarted,
     TaskRunFinished,
+    TaskRunStarted,
+    TaskStateChanged,
+    TimerDue,
     WorkerLost,
     WriteLog,
 )
 from tercel.machine.step import Functions
-from tercel.model.execution import Execution, TaskRun
+from tercel.model.execution import Execution, TaskRun, child_execution_id
 from tercel.model.jobs import WorkerJob, WorkerResult
 from tercel.model.logs import LogEntry
 from tercel.model.state import TERMINAL, State
-from tercel.model.working_directory import DirectoryTask
-from tercel.store import Changes, Promise, StaleExecutionError, Store, run
+from tercel.model.task import LogLevel
+from tercel.storage import format_uri, task_run_path
+from tercel.store import Changes, Promise, StaleExecutionError, StaleTriggerError, Store, Transaction, run
 
 _INLINE_BUDGET_S = 0.05
-_MOST_JUST_ENDED = 256
-"""Ended executions kept for those who ask right after; the store is slower."""
+_MUST_FIT = (
+    PauseRequested,
+    ResumeRequested,
+    ForceRunRequested,
+    RestartRequested,
+    StatusChanged,
+    TaskStateChanged,
+)
+"""Events whose sender has to know where they changed nothing."""
 
-FindFlow = Callable[[str, str, int], Awaitable[FlowIndex]]
-"""Gives a flow's revision, ready for the machine, by namespace, id and revision."""
+_NOT_WAITING = (ForceRunRequested, ReplayRequested, RestartRequested, TaskStateChanged)
+"""Events by which an execution goes on without waiting for a slot of its flow; it counts all the same."""
 
-RunInline = Callable[[WorkerJob], WorkerResult]
-"""Runs a task that needs no worker, at once."""
-
-FunctionsOf = Callable[[Execution], Functions]
-"""Gives the functions that reach outside (`secret`, `kv`, …) for the expressions that the machine renders itself."""
-
-Watcher = Callable[[Execution, Sequence[TaskRun]], object]
-"""Is told after a commit what changed."""
-
-
-class _Work:
-    """An execution in the batch at hand: what changed since its last commit, and what to do after the next."""
-
-    __slots__ = (
-        "commands",
-        "created",
-        "execution",
-        "flow",
-        "functions",
-        "live",
-        "logs",
-        "removed",
-        "runs",
-        "version",
-    )
-
-    def __init__(self, flow: FlowIndex, live: LiveExecution, functions: Functions, *, created: bool) -> None:
-        self.flow = flow
-        self.live = live
-        self.functions = functions
-        self.created = created
-        self.version = live.execution.version
-        self.execution: Execution | None = None
-        self.runs: dict[str, TaskRun] = {}
-        self.removed: dict[str, None] = {}
-        self.commands: list[RunTask | CancelTask | EndExecution] = []
-        self.logs: list[LogEntry] = []
-
-    @property
-    def has_rows(self) -> bool:
-        """True where there is something to write."""
-        return self.created or self.execution is not None or bool(self.runs or self.removed)
-
-
-class _Batch:
-    """What is decided between two commits.
-
-    Attributes:
-        errors: executions of which nothing is written now, and why.
-    """
-
-    __slots__ = ("errors", "works")
-
-    def __init__(self) -> None:
-        self.works: dict[str, _Work] = {}
-        self.errors: dict[str, BaseException] = {}
+_OF_WORKERS = frozenset({TaskRunStarted, TaskRunFinished, ChildChanged, TimerDue})
+"""Events that the machine answers as they are: nearly all."""
 
 
 class Executor:
@@ -108,6 +96,9 @@ class Executor:
     Args:
         find_flow: gives compiled flows.
         run_inline: runs tasks that need no worker.
+        plan: says which executions a Subflow starts.
+        start_child: makes their rows.
+        react: says which executions follow from a change of another one.
         clock: the current instant in UTC.
         functions: gives the functions of an execution's expressions.
         surroundings: variables from outside executions, such as `envs`.
@@ -121,6 +112,9 @@ class Executor:
         dispatcher: Dispatcher,
         find_flow: FindFlow,
         run_inline: RunInline,
+        plan: PlanRequests | None = None,
+        start_child: StartChild | None = None,
+        react: React | None = None,
         clock: Callable[[], datetime],
         functions: FunctionsOf | None = None,
         surroundings: Mapping[str, object] | None = None,
@@ -130,16 +124,20 @@ class Executor:
         self._dispatcher = dispatcher
         self._find_flow = find_flow
         self._run_inline = run_inline
+        self._plan = plan
+        self._start_child = start_child
+        self._react = react
         self._clock = clock
         self._functions: FunctionsOf = functions or _no_functions
         self._surroundings = surroundings or {}
         self._most_live = most_live
         self._live: OrderedDict[str, tuple[FlowIndex, LiveExecution, Functions]] = OrderedDict()
         self._inline: deque[tuple[str, RunTask]] = deque()
+        self._reports: deque[tuple[str, str, SubflowEnded]] = deque()
+        self._retries: deque[Execution] = deque()
         self._inbox = Inbox(clock)
-        self._ends: dict[str, list[Promise[Execution]]] = {}
-        self._just_ended: OrderedDict[str, Execution] = OrderedDict()
-        self._ends_guard = Lock()
+        self._slots = Slots(store.executions, self._inbox, clock)
+        self._ends = Ends()
         self._watchers: list[Watcher] = []
         self._failure: BaseException | None = None
         self._thread: Thread | None = None
@@ -147,10 +145,25 @@ class Executor:
 
     # What others call, from any thread
 
-    def create(self, execution: Execution) -> Promise[None]:
-        """Save a new execution and start it, in one transaction; the promise is kept once it is committed."""
-        event = ExecutionCreated(now=execution.history[0].date)
-        return self._send(Letter(execution.id, event, Promise(), execution))
+    def create(
+        self,
+        execution: Execution,
+        *,
+        runs: Sequence[TaskRun] = (),
+        event: Event | None = None,
+        with_writes: Callable[[Transaction], None] | None = None,
+    ) -> Promise[None]:
+        """Save a new execution and start it, in one transaction; the promise is kept once it is committed.
+
+        Args:
+            execution: its row, in CREATED; or in a final state, to be kept as it is.
+            runs: task runs that it begins with: copies of another one's.
+            event: how it starts; from its first task where None.
+            with_writes: what else is written in the same transaction; where that raises StaleTriggerError nothing is,
+                and the promise fails with it.
+        """
+        event = event or ExecutionCreated(now=execution.history[0].date)
+        return self._send(Letter(execution.id, event, Promise(), execution, runs, writes=with_writes))
 
     def apply(self, execution_id: str, event: Event) -> Promise[None]:
         """Apply an event; the promise is kept once what it changed is committed.
@@ -188,17 +201,8 @@ class Executor:
 
         For one that may have ended long ago look into the store once you have the promise.
         """
-        promise: Promise[Execution] = Promise()
-        if self._failure is not None:
-            promise.fail(self._failure)
-            return promise
-        with self._ends_guard:
-            just_ended = self._just_ended.get(execution_id)
-            if just_ended is None:
-                self._ends.setdefault(execution_id, []).append(promise)
-        if just_ended is not None:
-            promise.resolve(just_ended)
-        elif self._failure is not None:  # it stopped meanwhile, and may not have seen the promise
+        promise = self._ends.promise(execution_id)
+        if self._failure is not None:  # it may have stopped before it could see the promise
             promise.fail(self._failure)
         return promise
 
@@ -208,12 +212,7 @@ class Executor:
 
     def forget(self, execution_id: str, promise: Promise[Execution]) -> None:
         """Nobody waits for a promise of `ended` any more."""
-        with self._ends_guard:
-            promises = self._ends.get(execution_id, [])
-            if promise in promises:
-                promises.remove(promise)
-            if not promises:
-                self._ends.pop(execution_id, None)
+        self._ends.forget(execution_id, promise)
 
     def watch(self, watcher: Watcher) -> Callable[[], None]:
         """Call *watcher* after each commit with what changed, in the executor's thread; gives a way to stop.
@@ -247,12 +246,18 @@ class Executor:
 
     def _run(self) -> None:
         while self._inline or self._inbox.wait():
-            letters = self._inbox.take()
-            try:
-                run(self._apply(letters))
-            except Exception as error:  # nothing can be committed any more: whoever waits must know
-                self._stop(error, letters)
+            if not self._turn():
                 return
+
+    def _turn(self) -> bool:
+        """Apply what has arrived, in one transaction; False where nothing can be committed any more."""
+        letters = self._inbox.take()
+        try:
+            run(self._apply(letters))
+        except Exception as error:  # whoever waits must know
+            self._stop(error, letters)
+            return False
+        return True
 
     def _stop(self, error: BaseException, letters: Sequence[Letter]) -> None:
         """Take no more events and tell all who wait why."""
@@ -260,22 +265,18 @@ class Executor:
         for letter in (*letters, *self._inbox.drain()):
             if letter.promise is not None:
                 letter.promise.fail(error)
-        for execution_id in list(self._ends):
-            self._tell_ended(execution_id, error)
+        self._ends.fail(error)
 
     # One batch
 
     async def _apply(self, letters: Sequence[Letter]) -> None:
-        batch = _Batch()
+        batch = Batch()
         for letter in letters:
-            if isinstance(letter.event, RestartRequested):
-                await self._restart(batch, letter, letter.event)
-                continue
-            work = await self._open(batch, letter.execution_id, letter.created)
-            if work is not None:
-                for event in _recovery(work.live, letter.event):
-                    self._decide(batch, work, event)
-        await self._run_inline_tasks(batch)
+            await self._take(batch, letter)
+        deadline = monotonic() + _INLINE_BUDGET_S
+        await self._run_inline_tasks(batch, deadline)
+        while self._react is not None and await self._ask_triggers(batch, self._react):
+            await self._run_inline_tasks(batch, deadline)
         await self._commit_all(batch)
         self._follow(batch)
         for letter in letters:
@@ -286,70 +287,155 @@ class Executor:
                 else:
                     letter.promise.fail(error)
 
+    async def _take(self, batch: Batch, letter: Letter) -> None:
+        """Have the machine answer the event of one letter."""
+        event = letter.event
+        if type(event) in _OF_WORKERS:
+            work = batch.works.get(letter.execution_id) or await self._open(batch, letter.execution_id)
+            if work is not None:
+                self._decide(batch, work, event)
+            return
+        if isinstance(event, LookAtQueue):
+            self._slots.look(event)
+            return
+        work = await self._open(batch, letter.execution_id, letter.created, letter.runs)
+        if work is None:
+            return
+        if letter.writes is not None:
+            work.writes.append(letter.writes)
+        if isinstance(event, RestartRequested) and not await self._change_revision(batch, work, event.revision):
+            return
+        if isinstance(event, KillRequested):
+            self._kill_elsewhere(work, event)
+        is_changed = False
+        for one in await self._meaning(work, event):
+            if isinstance(one, ExecutionCreated) and not letter.is_admitted and needs_slot(work, event.now):
+                work.wants_slot = is_changed = True
+            else:
+                is_changed |= self._decide(batch, work, one)
+        work.forces_slot |= isinstance(event, _NOT_WAITING)
+        if is_changed or not isinstance(event, _MUST_FIT) or letter.promise is None:
+            return
+        if letter.execution_id not in batch.errors:
+            letter.promise.fail(StaleExecutionError("The execution does not stand as it did when it was asked for."))
+            letter.promise = None
+
+    def _kill_elsewhere(self, work: Work, event: KillRequested) -> None:
+        """Have a kill reach what its execution has started and does not wait for."""
+        execution = work.live.execution
+        if execution.state is State.RETRIED:
+            self._inbox.put(Letter(retry_id(execution), event))
+        if not event.cascade:
+            return
+        for task_run in work.live.runs.values():
+            place = work.flow.places.get(task_run.task_id)
+            if task_run.state in TERMINAL and place is not None and place.executable is not None:
+                self._kill_children(open_children(task_run), event.now)
+
+    async def _meaning(self, work: Work, event: Event) -> Sequence[Event]:
+        """*event*; for a recovered execution those that tell the machine what was lost."""
+        live = work.live
+        if isinstance(event, ExecutionTimerDue) and live.execution.state is State.CREATED:
+            return (ExecutionCreated(now=event.now),)
+        if not isinstance(event, _Recovered):
+            return (event,)
+        work.is_ours = True
+        if live.execution.state is State.CREATED:
+            return (ExecutionCreated(now=event.now),)
+        if live.execution.state is State.QUEUED:
+            work.wants_slot = True
+            return ()
+        events: list[Event] = []
+        for task_run in list(live.runs.values()):
+            if not task_run.fence or task_run.state in TERMINAL:
+                continue
+            if task_run.plan is not None and work.flow.places[task_run.task_id].executable is not None:
+                events += await self._recovered_children(work, task_run, event.now)
+            else:
+                events.append(WorkerLost(now=event.now, run_id=task_run.id, fence=task_run.fence))
+        return events
+
+    async def _recovered_children(self, work: Work, task_run: TaskRun, now: datetime) -> Sequence[Event]:
+        """What has become of the executions of a task run; those that were still to be started are started."""
+        task = work.flow.places[task_run.task_id].task
+        command = RunTask(run_id=task_run.id, fence=task_run.fence, task=task)
+        plan = plan_of(task_run)
+        events: list[Event] = []
+        if task_run.state is State.KILLING:
+            work.commands.append(CancelTask(run_id=task_run.id, fence=task_run.fence))
+        elif plan.get("started") != plan.get("total"):
+            self._inline.append((task_run.execution_id, command))
+        for child_id in open_children(task_run):
+            child = await self._store.executions.find(child_id, reveal=True)
+            while child is not None and child.state is State.RETRIED:
+                child = await self._store.executions.find(retry_id(child), reveal=True)
+            report = None if child is None or child.is_open else report_of(child, now)
+            if report is not None:
+                events.append(report[1])
+        return events
+
+    async def _change_revision(self, batch: Batch, work: Work, revision: int) -> bool:
+        """Have an execution that has ended go on with another revision of its flow; False where it is not there."""
+        execution = work.live.execution
+        if not execution.is_open and execution.revision != revision:
+            try:
+                work.flow = await self._find_flow(execution.namespace, execution.flow_id, revision)
+            except Exception as error:  # no such revision, or one that cannot be read
+                batch.errors[execution.id] = error
+                return False
+            self._live[execution.id] = (work.flow, work.live, work.functions)
+        return True
+
     async def _open(
-        self, batch: _Batch, execution_id: str, created: Execution | None = None, *, has_ended: bool = False
-    ) -> _Work | None:
+        self,
+        batch: Batch,
+        execution_id: str,
+        created: Execution | None = None,
+        runs: Sequence[TaskRun] = (),
+    ) -> Work | None:
         """The execution in this batch; None where it cannot be had, which concerns it alone.
 
         Args:
             batch: gets the execution, or the error.
             execution_id: its id.
             created: its row, where it is new.
-            has_ended: refuse one that goes on, unless it does so here: it is another process's.
+            runs: the task runs that it begins with then.
         """
         if execution_id in batch.errors:
             return None
         work = batch.works.get(execution_id)
         if work is None:
+            known = self._live.get(execution_id)
+            is_loaded = known is None
             try:
-                known = self._live.get(execution_id) or await self._load(execution_id, created, has_ended=has_ended)
+                known = known or await self._load(execution_id, created, runs)
+            except StorageError:
+                raise  # an event would be lost: whoever starts next goes on from what is written
             except Exception as error:  # no such execution, a flow that cannot be read, a broken row
                 batch.errors[execution_id] = error
                 return None
             self._live[execution_id] = known
             self._live.move_to_end(execution_id)
-            work = batch.works[execution_id] = _Work(*known, created=created is not None)
+            work = batch.works[execution_id] = Work(*known, created=created is not None)
+            work.is_loaded = is_loaded and created is None
+            work.runs.update((task_run.id, task_run) for task_run in runs)
         return work
 
     async def _load(
-        self, execution_id: str, created: Execution | None, *, has_ended: bool
+        self, execution_id: str, created: Execution | None, runs: Sequence[TaskRun]
     ) -> tuple[FlowIndex, LiveExecution, Functions]:
         execution = created or await self._store.executions.get(execution_id, reveal=True)
-        if has_ended and execution.state not in TERMINAL:
-            raise StaleExecutionError("The execution goes on already, in another process.")
         flow = await self._find_flow(execution.namespace, execution.flow_id, execution.revision)
         if created is None:
             rows = await self._store.executions.task_runs(execution_id, reveal=True)
             live = LiveExecution.from_rows(flow, execution, rows)
-            self._inbox.set_timers(live.runs.values())
+        elif runs:
+            live = LiveExecution.from_rows(flow, execution, runs)
         else:
             live = LiveExecution(execution)
         return flow, live, self._functions(execution)
 
-    async def _restart(self, batch: _Batch, letter: Letter, event: RestartRequested) -> None:
-        """Go on with an execution that has ended, with the revision said; whoever asks is told where it cannot be."""
-        work = await self._open(batch, letter.execution_id, has_ended=True)
-        if work is None:
-            return
-        execution = work.live.execution
-        if execution.state in TERMINAL and execution.revision != event.revision:
-            try:
-                work.flow = await self._find_flow(execution.namespace, execution.flow_id, event.revision)
-            except Exception as error:  # no such revision, or one that cannot be read
-                batch.errors[execution.id] = error
-                return
-            self._live[execution.id] = (work.flow, work.live, work.functions)
-        if self._decide(batch, work, event):
-            with self._ends_guard:
-                self._just_ended.pop(execution.id, None)
-            return
-        if execution.state in TERMINAL:
-            self._live.pop(execution.id, None)
-        if letter.promise is not None and execution.id not in batch.errors:
-            letter.promise.fail(StaleExecutionError("The execution does not stand as it did when it was asked for."))
-            letter.promise = None
-
-    def _decide(self, batch: _Batch, work: _Work, event: Event) -> bool:
+    def _decide(self, batch: Batch, work: Work, event: Event) -> bool:
         """Have the machine answer one event, and say whether that changed anything.
 
         An error concerns this execution alone.
@@ -373,64 +459,204 @@ class Executor:
             self._note(work, command, event.now)
         return not change.is_empty
 
-    def _note(self, work: _Work, command: Command, now: datetime) -> None:
+    def _note(self, work: Work, command: Command, now: datetime) -> None:
         match command:
             case RunTask():
-                if getattr(command.task, "is_inline", False):
+                if getattr(command.task, "is_inline", False) or isinstance(command.task, ExecutableTask):
                     self._inline.append((work.live.execution.id, command))
                 else:
                     work.commands.append(command)
-            case CancelTask() | EndExecution():
+            case CancelTask():
                 work.commands.append(command)
+            case EndExecution():
+                work.commands.append(command)
+                report = report_of(work.live.execution, now)
+                if report is not None:
+                    self._reports.append((work.live.execution.id, *report))
+            case StartRetry():
+                self._retries.append(retry_of(work.live.execution, command, now))
             case WriteLog():
-                work.logs.append(_log_entry(work.live, command, now))
+                work.logs.append(log_entry(work.live, command, now))
             case _:
                 raise InvariantError(f"The executor does not know the command {type(command).__name__}.")
 
-    async def _run_inline_tasks(self, batch: _Batch) -> None:
-        """Run tasks that need no worker until none is left, or for so long that a commit is due."""
-        deadline = monotonic() + _INLINE_BUDGET_S
-        while self._inline and monotonic() < deadline:
+    async def _run_inline_tasks(self, batch: Batch, deadline: float) -> None:
+        """Run tasks that need no worker until none is left, or for so long that a commit is due.
+
+        What ends or begins elsewhere through this batch is always settled in it: both are in one transaction.
+        """
+        while True:
+            await self._settle_elsewhere(batch)
+            if not self._inline or monotonic() >= deadline:
+                return
             execution_id, command = self._inline.popleft()
             work = await self._open(batch, execution_id)
-            task_run = None if work is None else _waiting_run(work.live, command)
-            if work is not None and task_run is not None:
-                if task_run.state is State.KILLING:
-                    event = self._killed(command)
-                else:
-                    event = _finished(command, self._run_inline(self._job(work, command, task_run)))
-                self._decide(batch, work, event)
+            task_run = None if work is None else waiting_run(work.live, command)
+            if work is None or task_run is None:
+                continue
+            if isinstance(command.task, ExecutableTask):
+                await self._start_children(batch, work, command, task_run, deadline)
+            elif task_run.state is State.KILLING:
+                self._decide(batch, work, self._killed(command))
+            else:
+                job = work.job(command, task_run, self._surroundings)
+                self._decide(batch, work, finished(command, self._run_inline(job)))
 
-    def _job(self, work: _Work, command: RunTask, task_run: TaskRun) -> WorkerJob:
-        execution = work.live.execution
-        return WorkerJob(
-            execution_id=execution.id,
-            namespace=execution.namespace,
-            flow_id=execution.flow_id,
-            revision=execution.revision,
-            task_run_id=command.run_id,
-            task=command.task,
+    async def _settle_elsewhere(self, batch: Batch) -> None:
+        """Create the executions that try again what others could not do, and tell parents how theirs ended."""
+        while self._retries or self._reports:
+            if self._retries:
+                execution = self._retries.popleft()
+                await self._create_beside(batch, execution.parent_id, execution)
+                continue
+            child_id, parent_id, event = self._reports.popleft()
+            work = await self._open(batch, parent_id)
+            if work is not None:
+                batch.links.append((child_id, parent_id))
+                self._decide(batch, work, self._with_asked_outputs(batch.works[child_id], work, event))
+
+    async def _create_beside(self, batch: Batch, cause_id: str | None, execution: Execution) -> str | None:
+        """Create an execution that follows from another one of the batch; gives the reason where it cannot be."""
+        work = await self._open(batch, execution.id, execution)
+        if work is None:
+            return str(batch.errors.pop(execution.id))
+        if cause_id is not None:
+            batch.links.append((cause_id, execution.id))
+        event = ExecutionCreated(now=execution.history[0].date)
+        if needs_slot(work, event.now):
+            work.wants_slot = True
+        else:
+            self._decide(batch, work, event)
+        return None
+
+    async def _ask_triggers(self, batch: Batch, react: React) -> bool:
+        """Create the executions that triggers start after what has changed in the batch; False where there are none."""
+        found = False
+        for work in list(batch.works.values()):
+            execution = work.live.execution
+            if execution.id in batch.errors:
+                continue
+            is_over = any(isinstance(command, EndExecution) for command in work.commands)
+            if execution.is_closing:  # its last state is told once what follows it is over, too
+                execution = replace(execution, history=execution.history[:-1])
+            since = work.reacted
+            if is_over and not work.has_told_end:
+                since, work.has_told_end = min(since, len(execution.history) - 1), True
+            if since >= len(execution.history):
+                continue
+            work.reacted = len(execution.history)
+            reactions = await react(
+                execution,
+                since=since,
+                pending=batch.windows,
+                runs=list(work.live.runs.values()),
+                variables=partial(variables, work.flow, work.live, None, self._surroundings),
+            )
+            work.writes.append(partial(reactions.write, self._store.triggers))
+            for started in reactions.executions:
+                found = True
+                await self._create_beside(batch, execution.id, started)
+        return found
+
+    async def _start_children(
+        self, batch: Batch, work: Work, command: RunTask, task_run: TaskRun, deadline: float
+    ) -> None:
+        """Start the executions of a task run, as many as there is time for; the others follow after the commit."""
+        task = cast("ExecutableTask", command.task)
+        started = number = int(str(plan_of(task_run).get("started", 0)))
+        if task_run.state is State.KILLING:
+            if not number:
+                self._decide(batch, work, self._killed(command))
+            return
+        if self._plan is None or self._start_child is None:
+            raise InvariantError("Nobody can start executions here.")
+        planned = self._plan(work.job(command, task_run, self._surroundings))
+        if isinstance(planned, WorkerResult):
+            self._decide(batch, work, finished(command, planned))
+            return
+        while number < planned.total and (number == started or monotonic() < deadline):
+            problem = await self._start_one(batch, work, task_run, planned, number)
+            if problem is not None:
+                now = self._clock()
+                result = WorkerResult(state=State.FAILED, message=problem, started_at=now, ended_at=now)
+                work.logs.append(_problem_entry(work.live, task_run, problem, now))
+                self._kill_children([child_execution_id(task_run, at) for at in range(number)], now)
+                self._decide(batch, work, finished(command, result))
+                return
+            number += 1
+        outputs: Mapping[str, object] = {}
+        if not started:
+            ids = [child_execution_id(task_run, at) for at in range(number)]
+            outputs = task.started(ids, planned.total, self._uri_of(work.live.execution, task_run))
+        event = SubflowStarted(
+            now=self._clock(),
+            run_id=command.run_id,
             fence=command.fence,
-            attempt=failed_attempts(task_run.attempts),
-            value=task_run.value,
-            values=work.live.path_of(task_run),
-            variables=variables(work.flow, work.live, task_run, self._surroundings),
-            group=command.group,
-            children=_kept_children(work.live, command),
+            total=planned.total,
+            started=number,
+            outputs=outputs,
+        )
+        self._decide(batch, work, event)
+        if number < planned.total:
+            self._inline.append((work.live.execution.id, command))
+
+    async def _start_one(
+        self, batch: Batch, work: Work, task_run: TaskRun, planned: Requests, number: int
+    ) -> str | None:
+        """Start one execution of a task run; gives the reason where it cannot be."""
+        if self._start_child is None:
+            raise InvariantError("Nobody can start executions here.")
+        try:
+            request = planned.one(number)
+            execution = await self._start_child(request, work.live.execution, task_run, number)
+        except UserError as error:
+            return str(error)
+        return await self._create_beside(batch, work.live.execution.id, execution)
+
+    def _uri_of(self, execution: Execution, task_run: TaskRun) -> str:
+        """Where the files of a task run belong."""
+        return format_uri(
+            task_run_path(execution.namespace, execution.flow_id, execution.id, task_run.task_id, task_run.id)
         )
 
-    async def _commit_all(self, batch: _Batch) -> None:
-        works = [work for execution_id, work in batch.works.items() if execution_id not in batch.errors]
-        try:
-            await self._commit(works)
-        except StaleExecutionError:
-            for work in works:
-                try:
-                    await self._commit([work])
-                except StaleExecutionError as error:
-                    batch.errors[work.live.execution.id] = error
+    def _with_asked_outputs(self, child: Work, work: Work, event: SubflowEnded) -> SubflowEnded:
+        """*event*, with the outputs that the Subflow itself asks for, seen from the execution that ended."""
+        task_run = work.live.runs.get(event.run_id)
+        asked = None if task_run is None else getattr(work.flow.places[task_run.task_id].task, "outputs", None)
+        if not asked or task_run is None:
+            return event
+        from tercel.expression import render_object  # noqa: PLC0415  # hardly any Subflow asks
 
-    async def _commit(self, works: Sequence[_Work]) -> None:
+        seen = variables(child.flow, child.live, None, self._surroundings)
+        try:
+            outputs = render_object(asked, seen, child.functions, clock=monotonic)
+        except UserError as error:
+            now = self._clock()
+            message = f"The `outputs` cannot be rendered: {error}"
+            work.logs.append(_problem_entry(work.live, task_run, message, now))
+            return replace(event, state=State.FAILED)
+        return replace(event, outputs={**event.outputs, **cast("Mapping[str, object]", outputs)})
+
+    async def _commit_all(self, batch: Batch) -> None:
+        groups = batch.groups()
+        try:
+            await self._commit([work for group in groups for work in group])
+        except (StaleExecutionError, StaleTriggerError):
+            for group in groups:
+                await self._commit_group(batch, group)
+
+    async def _commit_group(self, batch: Batch, group: Sequence[Work]) -> None:
+        """Commit what has to be written together; where somebody was faster, what can be without that."""
+        try:
+            await self._commit(group)
+        except (StaleExecutionError, StaleTriggerError) as error:
+            for work in group:
+                if work.created or len(group) == 1:
+                    batch.errors[work.live.execution.id] = error
+                else:
+                    await self._commit_group(batch, [work])
+
+    async def _commit(self, works: Sequence[Work]) -> None:
         """Write what changed and send the jobs."""
         changes = Changes()
         jobs: list[WorkerJob] = []
@@ -444,93 +670,92 @@ class Executor:
             changes.runs.extend(work.runs.values())
             for command in work.commands:
                 if isinstance(command, RunTask):
-                    task_run = _waiting_run(work.live, command)
+                    task_run = waiting_run(work.live, command)
                     if task_run is not None:
-                        jobs.append(self._job(work, command, task_run))
+                        jobs.append(work.job(command, task_run, self._surroundings))
         async with self._store.transaction() as tx:
+            for work in works:
+                for write in work.writes:
+                    write(tx)
             if changes.created or changes.changed or changes.removed or changes.runs:
                 self._store.executions.save(tx, changes)
             await self._dispatcher.enqueue(tx, jobs)
         self._inbox.naps = bool(jobs)
 
-    def _follow(self, batch: _Batch) -> None:
+    def _follow(self, batch: Batch) -> None:
         """Do what the commit of a batch allows: log, timers, cancelling, telling those who wait."""
         for execution_id, error in batch.errors.items():
             self._live.pop(execution_id, None)
-            self._tell_ended(execution_id, error)
+            self._ends.tell(execution_id, error)
         logs: list[LogEntry] = []
         for execution_id, work in batch.works.items():
             if execution_id in batch.errors:
                 continue
             logs += work.logs
-            self._inbox.set_timers(work.runs.values())
+            is_moved = work.has_rows or work.wants_slot or bool(work.commands)
+            if work.is_loaded and not work.is_ours and not is_moved:
+                self._live.pop(execution_id, None)  # it may be another process's
+                continue
+            self._inbox.set_timers(work.live.runs.values() if work.is_loaded else work.runs.values())
+            if work.is_loaded or work.execution is not None or work.created:
+                self._inbox.set_timer(work.live.execution)
             if work.has_rows:
                 self._tell_watchers(work)
+            self._slots.committed(work)
             for command in work.commands:
                 match command:
                     case CancelTask():
                         self._cancel(work, command)
                     case EndExecution():
-                        self._live.pop(execution_id, None)
-                        self._tell_ended(execution_id, work.live.execution)
+                        if not work.live.execution.is_open:
+                            self._end(work)
                     case RunTask():
                         pass
                     case _:
                         assert_never(command)
+            if not work.live.execution.is_open:
+                self._live.pop(execution_id, None)
+            else:
+                self._ends.goes_on(execution_id)
         if logs:
             self._store.logs.write_logs(logs)
         while len(self._live) > self._most_live:
             self._live.popitem(last=False)
 
-    def _cancel(self, work: _Work, command: CancelTask) -> None:
+    def _cancel(self, work: Work, command: CancelTask) -> None:
+        task_run = work.live.runs.get(command.run_id)
+        if task_run is not None and work.flow.places[task_run.task_id].executable is not None:
+            children = list(open_children(task_run))
+            self._kill_children(children, self._clock())
+            if not children and task_run.state is State.KILLING:
+                self._inbox.put(Letter(task_run.execution_id, self._killed(command)))
+            return
         ref = JobRef(work.live.execution.id, command.run_id, command.fence)
         if self._dispatcher.cancel([ref]):
             self._inbox.put(Letter(ref.execution_id, self._killed(command)))
 
+    def _kill_children(self, execution_ids: Iterable[str], now: datetime) -> None:
+        for execution_id in execution_ids:
+            self._inbox.put(Letter(execution_id, KillRequested(now=now)))
+
+    def _end(self, work: Work) -> None:
+        """An execution is over: free its slot, and tell those who wait."""
+        execution = work.live.execution
+        if work.flow.flow.concurrency is not None:
+            self._slots.freed(execution)
+        self._ends.tell(execution.id, execution)
+
     def _killed(self, command: RunTask | CancelTask) -> TaskRunFinished:
         """How a task run ends that is killed before it began."""
         now = self._clock()
-        return _finished(command, WorkerResult(state=State.KILLED, started_at=now, ended_at=now, retryable=False))
+        return finished(command, WorkerResult(state=State.KILLED, started_at=now, ended_at=now, retryable=False))
 
-    def _tell_watchers(self, work: _Work) -> None:
+    def _tell_watchers(self, work: Work) -> None:
         for watcher in list(self._watchers):
             try:
                 watcher(work.live.execution, list(work.runs.values()))
             except Exception:  # whoever only looks must not stop the engine
                 self._watchers.remove(watcher)
-
-    def _tell_ended(self, execution_id: str, outcome: Execution | BaseException) -> None:
-        with self._ends_guard:
-            promises = self._ends.pop(execution_id, ())
-            if isinstance(outcome, Execution):
-                self._just_ended[execution_id] = outcome
-                if len(self._just_ended) > _MOST_JUST_ENDED:
-                    self._just_ended.popitem(last=False)
-        for promise in promises:
-            if isinstance(outcome, Execution):
-                promise.resolve(outcome)
-            else:
-                promise.fail(outcome)
-
-
-def _waiting_run(live: LiveExecution, command: RunTask) -> TaskRun | None:
-    """The task run that *command* is about; None where it is out of date."""
-    task_run = live.runs.get(command.run_id)
-    if task_run is None or task_run.fence != command.fence or task_run.state in TERMINAL:
-        return None
-    return task_run
-
-
-def _kept_children(live: LiveExecution, command: RunTask) -> tuple[TaskRun, ...]:
-    """For a WorkingDirectory, its children's rows of earlier jobs, in the order of its tasks."""
-    if not isinstance(command.task, DirectoryTask):
-        return ()
-    kept = {live.runs[run_id].task_id: live.runs[run_id] for run_id in live.directory_runs.get(command.run_id, ())}
-    return tuple(kept[task.id] for task in command.task.tasks if task.id in kept)
-
-
-def _finished(command: RunTask | CancelTask, result: WorkerResult) -> TaskRunFinished:
-    return TaskRunFinished(now=result.ended_at, run_id=command.run_id, fence=command.fence, result=result)
 
 
 def _no_functions(_: Execution) -> Functions:
@@ -541,27 +766,5 @@ class _Recovered(Event, frozen=True, kw_only=True):
     """The execution was adopted from a dead process. Never seen by the machine: it becomes what it means."""
 
 
-def _recovery(live: LiveExecution, event: Event) -> Iterable[Event]:
-    """*event*; for a recovered execution those that tell the machine what was lost."""
-    if not isinstance(event, _Recovered):
-        return (event,)
-    if live.execution.state is State.CREATED:
-        return (ExecutionCreated(now=event.now),)
-    return [
-        WorkerLost(now=event.now, run_id=task_run.id, fence=task_run.fence)
-        for task_run in live.runs.values()
-        if task_run.fence and task_run.state not in TERMINAL
-    ]
-
-
-def _log_entry(live: LiveExecution, command: WriteLog, now: datetime) -> LogEntry:
-    task_run = None if command.run_id is None else live.runs.get(command.run_id)
-    return LogEntry(
-        execution_id=live.execution.id,
-        date=now,
-        level=command.level,
-        message=command.message,
-        task_id=None if task_run is None else task_run.task_id,
-        task_run_id=command.run_id,
-        attempt=0 if task_run is None else max(0, len(task_run.attempts) - 1),
-    )
+def _problem_entry(live: LiveExecution, task_run: TaskRun, message: str, now: datetime) -> LogEntry:
+    return log_entry(live, WriteLog(level=LogLevel.ERROR, message=message, run_id=task_run.id), now)

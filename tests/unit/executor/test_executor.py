@@ -1,142 +1,29 @@
-from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime
+from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
-from tercel.dispatch import Lease
-from tercel.dispatch.memory import MemoryDispatcher
 from tercel.errors import NotFoundError, StorageError, TercelError
-from tercel.executor import Executor
 from tercel.inbox import Letter
-from tercel.machine import FlowIndex, compile_flow
+from tercel.machine import FlowIndex
 from tercel.machine.messages import (
     ChildChanged,
+    ForceRunRequested,
     KillRequested,
-    RestartRequested,
-    TaskRunFinished,
+    ResumeRequested,
+    StatusChanged,
     TaskRunStarted,
     WorkerLost,
 )
 from tercel.model import Execution, State, StateChange, TaskRun, WorkerJob, WorkerResult, task_run_id
-from tercel.model.source import read_flow
-from tercel.plugins import catalog
 from tercel.store import Promise, StaleExecutionError, run
-from tercel.store.embedded import SqliteStore
 from tests.builders import an_execution
-from tests.flows import as_yaml, echo, fail, for_each, local_files, sequential
-
-WAIT_S = 20
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
-def _result(state: str = "SUCCESS", **properties: Any) -> WorkerResult:
-    return WorkerResult(state=State(state), started_at=_now(), ended_at=_now(), **properties)
-
-
-def _run_inline(job: WorkerJob) -> WorkerResult:
-    if job.task.type.endswith("Fail"):
-        return _result("FAILED", message="as asked")
-    return _result(outputs={"value": f"{job.task.id}:{job.value}"})
-
-
-def a_new_execution(execution_id: str, flow_id: str = "flow") -> Execution:
-    return an_execution(id=execution_id, flow_id=flow_id, history=(StateChange(State.CREATED, _now()),))
-
-
-class CountingStore(SqliteStore):
-    """Counts transactions that write, and fails when told to."""
-
-    commits = 0
-    failure: Exception | None = None
-
-    def transaction(self) -> Any:
-        if self.failure is not None:
-            raise self.failure
-        self.commits += 1
-        return super().transaction()
-
-
-class World:
-    """An executor with a real store and dispatcher; the test plays the worker."""
-
-    def __init__(self, path: Path, owner: str = "me", **options: Any) -> None:
-        self.store = CountingStore(path / "test.db", owner=owner, synchronous="NORMAL")
-        self.dispatcher = MemoryDispatcher()
-        self.flows: dict[str, FlowIndex] = {}
-        self.jobs: list[tuple[WorkerJob, Lease]] = []
-        self.cancelled: list[str] = []
-        self.executor = Executor(
-            store=self.store,
-            dispatcher=self.dispatcher,
-            find_flow=self._find_flow,
-            run_inline=_run_inline,
-            clock=_now,
-            **options,
-        )
-
-    async def _find_flow(self, namespace: str, flow_id: str, revision: int) -> FlowIndex:
-        try:
-            return self.flows[flow_id]
-        except KeyError:
-            raise NotFoundError(f"There is no flow {flow_id}.") from None
-
-    def add_flow(self, *tasks: dict[str, Any], id: str = "flow", **properties: Any) -> None:
-        text = as_yaml({"id": id, "namespace": "tests", **properties, "tasks": list(tasks)})
-        self.flows[id] = compile_flow(read_flow(text, catalog()))
-
-    def consume(self, slots: int = 10) -> None:
-        self.dispatcher.consume(
-            None,
-            slots,
-            lambda job, lease: self.jobs.append((job, lease)),
-            lambda ref: self.cancelled.append(ref.task_run_id),
-        )
-
-    def start(self, execution_id: str = "execution", flow_id: str = "flow") -> Promise[Execution]:
-        ended = self.executor.ended(execution_id)
-        self.executor.create(a_new_execution(execution_id, flow_id)).wait(WAIT_S)
-        return ended
-
-    def finish(self, job: WorkerJob, state: str = "SUCCESS", **properties: Any) -> None:
-        event = TaskRunFinished(
-            now=_now(), run_id=job.task_run_id, fence=job.fence, result=_result(state, **properties)
-        )
-        self.executor.apply(job.execution_id, event).wait(WAIT_S)
-
-    def restart(self, execution_id: str = "execution", attempt: int = 1, revision: int = 1) -> None:
-        event = RestartRequested(now=_now(), attempt=attempt, revision=revision)
-        self.executor.apply(execution_id, event).wait(WAIT_S)
-
-    def job(self, index: int) -> WorkerJob:
-        until(lambda: len(self.jobs) > index)
-        return self.jobs[index][0]
-
-    def runs(self, execution_id: str = "execution") -> dict[str, TaskRun]:
-        return {each.task_id: each for each in run(self.store.executions.task_runs(execution_id))}
-
-    def close(self) -> None:
-        self.executor.close()
-        self.store.close()
-
-
-def until(condition: Callable[[], object]) -> None:
-    deadline = monotonic() + WAIT_S
-    while not condition():
-        assert monotonic() < deadline, "it never happened"
-        sleep(0.001)
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    world = World(tmp_path)
-    yield world
-    world.close()
+from tests.flows import echo, fail, for_each, local_files, sequential
+from tests.unit.executor.world import WAIT_S, World, a_new_execution, now, run_inline, until
 
 
 class TestInlineTasks:
@@ -153,7 +40,7 @@ class TestInlineTasks:
     def test_given_inline_work_for_long_then_it_is_committed_in_between(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("tercel.executor._INLINE_BUDGET_S", 0.0001)
+        monkeypatch.setattr("tercel.executor.executor._INLINE_BUDGET_S", 0.0001)
         world = World(tmp_path)
         world.add_flow(for_each("loop", [f"{number}" for number in range(30)], echo("t", "x"), concurrencyLimit=0))
 
@@ -195,7 +82,7 @@ class TestJobs:
         world.consume()
         ended = world.start()
         old = world.job(0)
-        lost = WorkerLost(now=_now(), run_id=old.task_run_id, fence=old.fence)
+        lost = WorkerLost(now=now(), run_id=old.task_run_id, fence=old.fence)
         world.executor.apply("execution", lost).wait(WAIT_S)
 
         world.finish(old, "FAILED", message="too late")
@@ -214,7 +101,7 @@ class TestJobs:
         before = world.store.commits
 
         world.executor.post(
-            "execution", TaskRunStarted(now=_now(), run_id=job.task_run_id, fence=job.fence, worker="worker")
+            "execution", TaskRunStarted(now=now(), run_id=job.task_run_id, fence=job.fence, worker="worker")
         )
         world.finish(job)
 
@@ -231,7 +118,7 @@ class TestJobs:
         sleep(0.1)  # the executor rests by now
 
         world.executor.post(
-            "execution", TaskRunStarted(now=_now(), run_id=job.task_run_id, fence=job.fence, worker="worker")
+            "execution", TaskRunStarted(now=now(), run_id=job.task_run_id, fence=job.fence, worker="worker")
         )
 
         until(lambda: world.runs()["task"].state is State.RUNNING)
@@ -254,7 +141,7 @@ class TestKill:
         ended = world.start()
         until(lambda: world.dispatcher.depth("") == 1)
 
-        world.executor.apply("execution", KillRequested(now=_now())).wait(WAIT_S)
+        world.executor.apply("execution", KillRequested(now=now())).wait(WAIT_S)
 
         assert ended.wait(WAIT_S).state is State.KILLED
         assert world.dispatcher.depth("") == 0
@@ -263,21 +150,21 @@ class TestKill:
     def test_given_inline_tasks_that_wait_then_none_of_them_runs_any_more(
         self, world: World, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("tercel.executor._INLINE_BUDGET_S", 0.002)
+        monkeypatch.setattr("tercel.executor.executor._INLINE_BUDGET_S", 0.002)
         killed = False
         ran_late: list[str] = []
 
-        def run_inline(job: WorkerJob) -> WorkerResult:
+        def run_slowly(job: WorkerJob) -> WorkerResult:
             nonlocal killed
             if killed:
                 ran_late.append(str(job.value))
             else:
-                world.executor.apply("execution", KillRequested(now=_now()))
+                world.executor.apply("execution", KillRequested(now=now()))
                 killed = True
                 sleep(0.003)  # a commit is due
-            return _run_inline(job)
+            return run_inline(job)
 
-        monkeypatch.setattr(world.executor, "_run_inline", run_inline)
+        monkeypatch.setattr(world.executor, "_run_inline", run_slowly)
         world.add_flow(for_each("loop", list(range(50)), echo("t", "x"), concurrencyLimit=0))
 
         assert world.start().wait(WAIT_S).state is State.KILLED
@@ -289,7 +176,7 @@ class TestKill:
         ended = world.start()
         job = world.job(0)
 
-        world.executor.apply("execution", KillRequested(now=_now())).wait(WAIT_S)
+        world.executor.apply("execution", KillRequested(now=now())).wait(WAIT_S)
         until(lambda: world.cancelled == [job.task_run_id])
         assert not ended.is_done
         world.finish(job, "KILLED")
@@ -300,7 +187,7 @@ class TestKill:
 class TestErrors:
     def test_given_no_such_execution_then_whoever_asks_is_told(self, world: World) -> None:
         with pytest.raises(NotFoundError, match=r"There is no execution gone\."):
-            world.executor.apply("gone", KillRequested(now=_now())).wait(WAIT_S)
+            world.executor.apply("gone", KillRequested(now=now())).wait(WAIT_S)
 
     def test_given_an_execution_that_cannot_be_advanced_then_the_others_go_on(self, world: World) -> None:
         world.add_flow(echo("t", "x"))
@@ -309,7 +196,7 @@ class TestErrors:
         bad = world.executor.create(a_new_execution("bad", "none"))
         world.executor.create(a_new_execution("good"))
 
-        with pytest.raises(NotFoundError, match=r"There is no flow none\."):
+        with pytest.raises(NotFoundError, match=r"There is no flow tests\.none with revision 1\."):
             bad.wait(WAIT_S)
         assert good.wait(WAIT_S).state is State.SUCCESS
 
@@ -321,7 +208,7 @@ class TestErrors:
         broken, ended = world.start(), world.start("other")
         job = next(job for job, _ in [(world.job(0), 0), (world.job(1), 0)] if job.execution_id == "execution")
         stored = world.runs()
-        from tercel import executor as module
+        from tercel.executor import executor as module
 
         advance = module.advance
 
@@ -355,7 +242,7 @@ class TestErrors:
         with pytest.raises(StorageError, match="disk is full"):
             ended.wait(WAIT_S)
         with pytest.raises(StorageError, match="disk is full"):
-            world.executor.apply("execution", KillRequested(now=_now())).wait(WAIT_S)
+            world.executor.apply("execution", KillRequested(now=now())).wait(WAIT_S)
 
         assert world.runs() == stored
         world.close()
@@ -370,7 +257,7 @@ class TestErrors:
         with pytest.raises(TercelError, match="The engine is closed"):
             ended.wait(WAIT_S)
         with pytest.raises(TercelError, match="The engine is closed"):
-            world.executor.apply("execution", KillRequested(now=_now())).wait(WAIT_S)
+            world.executor.apply("execution", KillRequested(now=now())).wait(WAIT_S)
 
     def test_given_an_executor_that_stops_meanwhile_then_nobody_waits_in_vain(self, world: World) -> None:
         world.add_flow(echo("t", "x"))
@@ -385,12 +272,12 @@ class TestErrors:
         inbox.put = put_too_late  # what a thread does that is interrupted right there
 
         with pytest.raises(TercelError, match=r"The engine is closed\."):
-            world.executor.apply("execution", KillRequested(now=_now())).wait(WAIT_S)
+            world.executor.apply("execution", KillRequested(now=now())).wait(WAIT_S)
 
     def test_given_expressions_then_the_machine_has_a_clock_to_end_them_by(
         self, world: World, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from tercel import executor as module
+        from tercel.executor import executor as module
 
         clocks: list[object] = []
         advance = module.advance
@@ -485,12 +372,12 @@ class TestRecovery:
         world.consume()
         world.start()
         old = world.job(0)
-        world.executor.apply("execution", WorkerLost(now=_now(), run_id=old.task_run_id, fence=old.fence)).wait(WAIT_S)
+        world.executor.apply("execution", WorkerLost(now=now(), run_id=old.task_run_id, fence=old.fence)).wait(WAIT_S)
         child = TaskRun(
             id="other", execution_id="execution", task_id="c", parent_id=old.task_run_id, history=an_execution().history
         )
 
-        event = ChildChanged(now=_now(), run_id=old.task_run_id, fence=old.fence, child=child)
+        event = ChildChanged(now=now(), run_id=old.task_run_id, fence=old.fence, child=child)
         world.executor.apply("execution", event).wait(WAIT_S)
 
         assert set(world.runs()) == {"wd"}
@@ -620,15 +507,15 @@ class TestRestart:
         assert job.children == ()
         for task_id, state in (("b", State.FAILED), ("a", State.SUCCESS)):
             history = (
-                StateChange(State.CREATED, _now()),
-                StateChange(State.RUNNING, _now()),
-                StateChange(state, _now()),
+                StateChange(State.CREATED, now()),
+                StateChange(State.RUNNING, now()),
+                StateChange(state, now()),
             )
             run_id = task_run_id("execution", job.task_run_id, task_id, None, None)
             child = TaskRun(
                 id=run_id, execution_id="execution", task_id=task_id, parent_id=job.task_run_id, history=history
             )
-            event = ChildChanged(now=_now(), run_id=job.task_run_id, fence=job.fence, child=child)
+            event = ChildChanged(now=now(), run_id=job.task_run_id, fence=job.fence, child=child)
             world.executor.apply("execution", event).wait(WAIT_S)
         world.finish(job, "FAILED")
 
@@ -637,3 +524,285 @@ class TestRestart:
         children = world.job(1).children
         assert [(child.task_id, child.state.value) for child in children] == [("a", "SUCCESS"), ("b", "RESTARTED")]
         assert list(children) == [world.runs()["a"], world.runs()["b"]]
+
+
+class TestSchedule:
+    def a_late(self, world: World, execution_id: str = "execution") -> None:
+        late = replace(a_new_execution(execution_id), schedule_date=now() + timedelta(hours=1))
+        world.executor.create(late).wait(WAIT_S)
+
+    def test_given_a_date_to_come_then_it_starts_then_and_not_before(self, world: World) -> None:
+        world.add_flow(echo("t", "x"))
+        ended = world.executor.ended("execution")
+        self.a_late(world)
+
+        world.pass_time(minutes=59)
+        assert world.history() == ["CREATED"]
+        world.pass_time(minutes=1)
+
+        assert ended.wait(WAIT_S).state is State.SUCCESS
+
+    def test_given_the_process_dies_meanwhile_then_the_next_one_starts_it(self, tmp_path: Path) -> None:
+        dead = World(tmp_path, owner="dead")
+        dead.add_flow(echo("t", "x"))
+        self.a_late(dead)
+
+        heir = dead.heir(tmp_path)
+        ended = heir.executor.ended("execution")
+        heir.pass_time(minutes=59)
+        assert heir.history() == ["CREATED"]
+        heir.pass_time(minutes=1)
+
+        assert ended.wait(WAIT_S).state is State.SUCCESS
+        heir.close()
+
+    def test_given_a_limit_then_it_takes_a_slot_only_when_it_starts(self, world: World) -> None:
+        world.add_flow(local_files("task"), concurrency={"limit": 1})
+        world.consume()
+        self.a_late(world)
+        world.start("now")
+        until(lambda: world.state("now") == "RUNNING")
+
+        world.pass_time(hours=1)
+        until(lambda: world.state() == "QUEUED")
+        world.finish(world.job(0))
+
+        assert world.job(1).execution_id == "execution"
+
+    def test_given_it_is_forced_then_it_starts_at_once(self, world: World) -> None:
+        world.add_flow(echo("t", "x"))
+        self.a_late(world)
+        ended = world.executor.ended("execution")
+
+        world.do("force_run", "execution")
+
+        assert ended.wait(WAIT_S).state is State.SUCCESS
+
+
+class TestNewExecution:
+    RETRY = {"type": "constant", "interval": "PT1H", "maxAttempts": 3, "behavior": "CREATE_NEW_EXECUTION"}
+
+    def test_given_failures_then_each_is_followed_by_another_execution_until_the_last_try(self, world: World) -> None:
+        world.add_flow(local_files("task", retry=self.RETRY))
+        world.consume()
+        world.start()
+
+        for index in range(3):
+            world.finish(world.job(index), "FAILED")
+            world.pass_time(hours=1)
+
+        found = sorted(world.of_flow("flow"), key=lambda one: one.attempt_number)
+        assert [one.state.value for one in found] == ["RETRIED", "RETRIED", "FAILED"]
+        assert [one.attempt_number for one in found] == [1, 2, 3]
+        assert [one.parent_id for one in found[1:]] == [found[0].id, found[1].id]
+        assert {one.first_created for one in found[1:]} == {found[0].history[0].date}
+
+    def test_given_the_process_dies_before_its_date_then_the_next_one_starts_it(self, tmp_path: Path) -> None:
+        dead = World(tmp_path, owner="dead")
+        dead.add_flow(local_files("task", retry=self.RETRY))
+        dead.consume()
+        dead.start()
+        dead.finish(dead.job(0), "FAILED")
+
+        heir = dead.heir(tmp_path)
+        heir.pass_time(hours=1)
+
+        assert heir.job(0).execution_id != "execution"
+        heir.close()
+
+    def test_given_a_kill_of_the_one_that_is_tried_again_then_the_other_is_killed(self, world: World) -> None:
+        world.add_flow(local_files("task", retry=self.RETRY))
+        world.consume()
+        world.start()
+        world.finish(world.job(0), "FAILED")
+        second = next(one.id for one in world.of_flow("flow") if one.id != "execution")
+        ended = world.executor.ended(second)
+
+        world.executor.apply("execution", KillRequested(now=now())).wait(WAIT_S)
+
+        assert ended.wait(WAIT_S).state is State.KILLED
+
+    def test_given_a_limit_then_the_new_one_needs_a_slot_of_its_own(self, world: World) -> None:
+        world.add_flow(local_files("task", retry=self.RETRY), concurrency={"limit": 1})
+        world.consume()
+        world.start()
+        world.finish(world.job(0), "FAILED")
+        world.start("other")
+        assert world.job(1).execution_id == "other"
+
+        world.pass_time(hours=1)
+        second = next(one.id for one in world.of_flow("flow") if one.id not in ("execution", "other"))
+        until(lambda: world.state(second) == "QUEUED")
+        world.finish(world.job(1))
+
+        assert world.job(2).execution_id == second
+
+
+class TestMustFit:
+    def test_given_an_event_that_changes_nothing_then_whoever_asks_is_told(self, world: World) -> None:
+        world.add_flow(local_files("task"))
+        world.consume()
+        world.start()
+
+        for event in (
+            ResumeRequested(now=now()),
+            ForceRunRequested(now=now()),
+            StatusChanged(now=now(), state=State.FAILED),
+        ):
+            with pytest.raises(StaleExecutionError):
+                world.executor.apply("execution", event).wait(WAIT_S)
+
+    def test_given_a_kill_that_changes_nothing_then_that_is_fine(self, world: World) -> None:
+        world.add_flow(echo("t", "x"))
+        world.start().wait(WAIT_S)
+
+        world.executor.apply("execution", KillRequested(now=now())).wait(WAIT_S)
+
+        assert world.state() == "SUCCESS"
+
+
+class TestClosing:
+    def test_given_after_tasks_then_whoever_waits_waits_for_them(self, world: World) -> None:
+        world.add_flow(echo("t", "x"), afterExecution=[local_files("after")])
+        world.consume()
+        ended = world.start()
+        job = world.job(0)
+        assert world.state() == "SUCCESS"
+        assert not ended.is_done
+
+        world.finish(job)
+
+        assert ended.wait(WAIT_S).is_closing is False
+
+    def test_given_the_process_dies_meanwhile_then_the_next_one_goes_on(self, tmp_path: Path) -> None:
+        dead = World(tmp_path, owner="dead")
+        dead.add_flow(echo("t", "x"), afterExecution=[local_files("after"), echo("last", "x")])
+        dead.consume()
+        dead.start()
+        dead.job(0)
+
+        heir = dead.heir(tmp_path)
+        ended = heir.executor.ended("execution")
+        heir.finish(heir.job(0))
+
+        assert ended.wait(WAIT_S).state is State.SUCCESS
+        assert heir.states() == {"t": "SUCCESS", "after": "SUCCESS", "last": "SUCCESS"}
+        heir.close()
+
+
+class TestWaitsOfTheDead:
+    """What a process waited for when it died, the next one waits for."""
+
+    CORE = "io.kestra.plugin.core.flow"
+
+    def heir(
+        self, tmp_path: Path, *tasks: Any, before: str = "", **properties: Any
+    ) -> tuple[World, Promise[Execution]]:
+        dead = World(tmp_path, owner="dead")
+        dead.add_flow(*tasks, **properties)
+        dead.consume()
+        dead.start()
+        if before:
+            dead.finish(dead.job_of(before), "FAILED")
+        heir = dead.heir(tmp_path)
+        return heir, heir.executor.ended("execution")
+
+    def test_given_a_pause_for_some_time_then_it_goes_on_after_that(self, tmp_path: Path) -> None:
+        heir, ended = self.heir(tmp_path, {"id": "w", "type": f"{self.CORE}.Pause", "delay": "PT1H"})
+        until(lambda: heir.executor.is_live("execution"))
+
+        heir.pass_time(hours=1)
+
+        assert ended.wait(WAIT_S).state is State.SUCCESS
+        heir.close()
+
+    def test_given_a_pause_for_a_person_then_it_can_be_resumed(self, tmp_path: Path) -> None:
+        heir, ended = self.heir(tmp_path, {"id": "w", "type": f"{self.CORE}.Pause"})
+
+        heir.do("resume", "execution")
+
+        assert ended.wait(WAIT_S).state is State.SUCCESS
+        heir.close()
+
+    def test_given_a_loop_between_rounds_then_the_next_one_begins_at_its_time(self, tmp_path: Path) -> None:
+        loop = {
+            "id": "loop",
+            "type": f"{self.CORE}.LoopUntil",
+            "condition": "{{ outputs.loop.iterationCount > 1 }}",
+            "tasks": [echo("t", "x")],
+        }
+        heir, ended = self.heir(tmp_path, loop)
+        until(lambda: heir.executor.is_live("execution"))
+
+        heir.pass_time(minutes=1)
+
+        assert ended.wait(WAIT_S).state is State.SUCCESS
+        assert heir.runs()["loop"].outputs == {"iterationCount": 2}
+        assert heir.runs()["t"].iteration == 1
+        heir.close()
+
+    def test_given_a_retry_that_waits_then_it_begins_at_its_time(self, tmp_path: Path) -> None:
+        retry = {"type": "constant", "interval": "PT1H", "maxAttempts": 2}
+        heir, ended = self.heir(tmp_path, local_files("task", retry=retry), before="task")
+        until(lambda: heir.executor.is_live("execution"))
+
+        heir.pass_time(hours=1)
+        heir.finish(heir.job(0))
+
+        assert ended.wait(WAIT_S).state is State.SUCCESS
+        heir.close()
+
+    def test_given_an_sla_then_its_time_counts_from_the_start(self, tmp_path: Path) -> None:
+        sla = {"id": "soon", "type": "MAX_DURATION", "duration": "PT1H", "behavior": "CANCEL"}
+        heir, ended = self.heir(tmp_path, {"id": "w", "type": f"{self.CORE}.Pause"}, sla=[sla])
+        until(lambda: heir.executor.is_live("execution"))
+
+        heir.pass_time(hours=1)
+
+        assert ended.wait(WAIT_S).state is State.CANCELLED
+        heir.close()
+
+    def test_given_a_pause_by_hand_then_nothing_new_starts_until_it_is_resumed(self, tmp_path: Path) -> None:
+        dead = World(tmp_path, owner="dead")
+        dead.add_flow(local_files("a"), local_files("b"))
+        dead.consume()
+        dead.start()
+        job = dead.job(0)
+        dead.do("pause", "execution")
+        dead.finish(job)
+        heir = dead.heir(tmp_path)
+        ended = heir.executor.ended("execution")
+        assert heir.state() == "PAUSED"
+
+        heir.do("resume", "execution")
+        heir.finish(heir.job(0))
+
+        assert ended.wait(WAIT_S).state is State.SUCCESS
+        assert [job.task.id for job, _ in heir.jobs] == ["b"]
+        heir.close()
+
+
+class TestReplay:
+    def test_given_copies_then_they_are_saved_with_the_new_execution_and_its_first_step(self, world: World) -> None:
+        world.add_flow(echo("a", "x"), echo("b", "x"))
+        world.start().wait(WAIT_S)
+        before = world.store.commits
+
+        new = world.do("replay", "execution", task_run_id=world.runs()["b"].id)
+
+        assert world.do("wait", new.id).state is State.SUCCESS
+        assert world.store.commits == before + 1
+        assert world.states(new.id) == {"a": "SUCCESS", "b": "SUCCESS"}
+
+    def test_given_that_cannot_be_saved_then_there_is_nothing_of_it(self, tmp_path: Path) -> None:
+        world = World(tmp_path)
+        world.add_flow(echo("a", "x"), local_files("b"))
+        world.start()
+        world.store.failure = StorageError("The disk is full.")
+
+        with pytest.raises(StorageError, match="disk is full"):
+            world.do("replay", "execution", task_run_id=world.runs()["a"].id, new_id="new")
+
+        assert [one.id for one in world.of_flow("flow")] == ["execution"]
+        assert world.runs("new") == {}
+        world.close()

@@ -1,0 +1,17 @@
+"""Applies events to executions: a batch of them, the machine's answers, rows and jobs, in one transaction."""
+
+from tercel.executor.children import StartChild, parent_of, retry_id
+from tercel.executor.executor import Executor
+from tercel.executor.work import FindFlow, FunctionsOf, PlanRequests, RunInline, Watcher
+
+__all__ = [
+    "Executor",
+    "FindFlow",
+    "FunctionsOf",
+    "PlanRequests",
+    "RunInline",
+    "StartChild",
+    "Watcher",
+    "parent_of",
+    "retry_id",
+]

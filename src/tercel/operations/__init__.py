@@ -1,0 +1,10 @@
+"""The verbs that users have: save a flow, start it, kill an execution, look at what came of it.
+
+The only place that draws ids. Everything here is a coroutine that awaits only the store's promises.
+"""
+
+from tercel.operations.actions import Operations
+from tercel.operations.queries import Queries, ReadFlow, RunningFlows
+from tercel.operations.starts import RenderTyped, new_execution_id
+
+__all__ = ["Operations", "Queries", "ReadFlow", "RenderTyped", "RunningFlows", "new_execution_id"]
