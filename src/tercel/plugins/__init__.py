@@ -27,6 +27,23 @@ _LANGUAGES = (
     "groovy",
 )
 
+_CONDITIONS = (
+    "DateTimeBetween",
+    "DayWeek",
+    "DayWeekInMonth",
+    "ExecutionFlow",
+    "ExecutionLabels",
+    "ExecutionNamespace",
+    "ExecutionOutputs",
+    "ExecutionStatus",
+    "HasRetryAttempt",
+    "Not",
+    "Or",
+    "PublicHoliday",
+    "TimeBetween",
+    "Weekend",
+)
+
 _FAMILIES: Mapping[str, tuple[str, ...]] = {
     "flow.sequence": (
         "io.kestra.plugin.core.flow.Sequential",
@@ -50,6 +67,16 @@ _FAMILIES: Mapping[str, tuple[str, ...]] = {
         "io.kestra.plugin.core.flow.EachParallel",
         "io.kestra.core.tasks.flows.EachParallel",
     ),
+    "flow.dag": ("io.kestra.plugin.core.flow.Dag", "io.kestra.core.tasks.flows.Dag"),
+    "flow.pause": ("io.kestra.plugin.core.flow.Pause", "io.kestra.core.tasks.flows.Pause"),
+    "flow.loop": ("io.kestra.plugin.core.flow.LoopUntil", "io.kestra.plugin.core.flow.WaitFor"),
+    "flow.subflow": (
+        "io.kestra.plugin.core.flow.Subflow",
+        "io.kestra.core.tasks.flows.Subflow",
+        "io.kestra.core.tasks.flows.Flow",
+    ),
+    "flow.template": ("io.kestra.plugin.core.flow.Template", "io.kestra.core.tasks.flows.Template"),
+    "flow.for_each_item": ("io.kestra.plugin.core.flow.ForEachItem", "io.kestra.core.tasks.flows.ForEachItem"),
     "flow.working_directory": (
         "io.kestra.plugin.core.flow.WorkingDirectory",
         "io.kestra.core.tasks.flows.WorkingDirectory",
@@ -63,14 +90,90 @@ _FAMILIES: Mapping[str, tuple[str, ...]] = {
         "io.kestra.plugin.core.log.Log",
         "io.kestra.core.tasks.log.Log",
     ),
-    "execution": ("io.kestra.plugin.core.execution.Fail", "io.kestra.core.tasks.executions.Fail"),
-    "files": ("io.kestra.plugin.core.storage.LocalFiles", "io.kestra.core.tasks.storages.LocalFiles"),
+    "execution": (
+        "io.kestra.plugin.core.execution.Fail",
+        "io.kestra.core.tasks.executions.Fail",
+        "io.kestra.plugin.core.execution.Assert",
+        "io.kestra.plugin.core.execution.Exit",
+        "io.kestra.plugin.core.execution.Labels",
+        "io.kestra.core.tasks.executions.Labels",
+        "io.kestra.plugin.core.execution.SetVariables",
+        "io.kestra.plugin.core.execution.UnsetVariables",
+        "io.kestra.plugin.core.execution.Count",
+        "io.kestra.core.tasks.executions.Counts",
+        "io.kestra.plugin.core.execution.Resume",
+        "io.kestra.plugin.core.execution.Kill",
+        "io.kestra.plugin.core.execution.PurgeExecutions",
+        "io.kestra.core.tasks.storages.Purge",
+        "io.kestra.plugin.core.storage.Purge",
+    ),
+    "metrics": ("io.kestra.plugin.core.metric.Publish",),
+    "sleep": ("io.kestra.plugin.core.flow.Sleep",),
+    "toggle": ("io.kestra.plugin.core.trigger.Toggle", "io.kestra.core.tasks.trigger.Toggle"),
+    "files": (
+        *(
+            f"{package}.{name}"
+            for package in ("io.kestra.plugin.core.storage", "io.kestra.core.tasks.storages")
+            for name in (
+                *("LocalFiles", "Concat", "Split", "Size", "Delete", "Reverse"),
+                *("FilterItems", "DeduplicateItems", "PurgeExecution"),
+            )
+        ),
+        "io.kestra.plugin.core.storage.PurgeCurrentExecutionFiles",
+        "io.kestra.plugin.core.storage.Write",
+    ),
+    "kv": tuple(f"io.kestra.plugin.core.kv.{name}" for name in ("Set", "Get", "GetKeys", "Delete")),
+    "state": tuple(
+        f"{package}.{name}"
+        for package in ("io.kestra.plugin.core.state", "io.kestra.core.tasks.states")
+        for name in ("Set", "Get", "Delete")
+    ),
+    "namespaces": tuple(
+        f"io.kestra.plugin.core.namespace.{name}" for name in ("UploadFiles", "DownloadFiles", "DeleteFiles")
+    ),
+    "logs": (
+        "io.kestra.plugin.core.log.Fetch",
+        "io.kestra.core.tasks.log.Fetch",
+        "io.kestra.plugin.core.log.PurgeLogs",
+    ),
+    "templating": (
+        "io.kestra.plugin.core.templating.TemplatedTask",
+        "io.kestra.core.tasks.templating.TemplatedTask",
+    ),
     "outputs": ("io.kestra.plugin.core.output.OutputValues",),
     "http": (
         "io.kestra.plugin.core.http.Request",
         "io.kestra.plugin.fs.http.Request",
         "io.kestra.plugin.core.http.Download",
         "io.kestra.plugin.fs.http.Download",
+    ),
+    "triggers": (
+        "io.kestra.plugin.core.trigger.Schedule",
+        "io.kestra.core.models.triggers.types.Schedule",
+        "io.kestra.plugin.core.trigger.ScheduleOnDates",
+        "io.kestra.plugin.core.trigger.Flow",
+        "io.kestra.core.models.triggers.types.Flow",
+        "io.kestra.plugin.core.trigger.Webhook",
+        "io.kestra.core.models.triggers.types.Webhook",
+    ),
+    "conditions": (
+        *(
+            f"{prefix}.{name}{ending}"
+            for name in _CONDITIONS
+            for prefix, ending in (
+                ("io.kestra.plugin.core.condition", ""),
+                ("io.kestra.plugin.core.condition", "Condition"),
+                ("io.kestra.core.models.conditions.types", "Condition"),
+            )
+        ),
+        "io.kestra.plugin.core.condition.Expression",
+        "io.kestra.plugin.core.condition.ExpressionCondition",
+        "io.kestra.core.models.conditions.types.VariableCondition",
+        *(
+            f"{prefix}.{name}"
+            for name in ("FlowCondition", "FlowNamespaceCondition", "MultipleCondition")
+            for prefix in ("io.kestra.plugin.core.condition", "io.kestra.core.models.conditions.types")
+        ),
     ),
     "git": ("io.kestra.plugin.git.Clone",),
     "process": (

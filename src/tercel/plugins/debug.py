@@ -1,6 +1,8 @@
 """Tasks that say or give back something: Return, Log, and its former name Echo."""
 
+from collections.abc import Mapping
 from time import perf_counter
+from typing import ClassVar
 
 from tercel.plugin_api import Dynamic, LogLevel, Outputs, RunContext, RunnableTask, plugin
 
@@ -52,6 +54,8 @@ class Log(RunnableTask, frozen=True, kw_only=True):
 @plugin("io.kestra.plugin.core.debug.Echo", aliases=["io.kestra.core.tasks.debugs.Echo"])
 class Echo(RunnableTask, frozen=True, kw_only=True):
     """Write a text to the log; the former name of Log."""
+
+    deprecated: ClassVar[Mapping[str, str]] = {"type": "Use io.kestra.plugin.core.log.Log."}
 
     is_inline = True
 
