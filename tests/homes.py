@@ -215,6 +215,11 @@ class Home:
         self.engine.call(self.engine.operations.restart(ran.execution.id, **how))
         return self.wait(ran.execution.id)
 
+    def replay(self, ran: Ran, task_run_id: str) -> Ran:
+        """Run an execution anew from one of its task runs on, and wait for the end."""
+        new = self.engine.call(self.engine.operations.replay(ran.execution.id, task_run_id=task_run_id))
+        return self.wait(new.id)
+
     def recover(self) -> Ran:
         """Open the home again and wait for the newest execution, which a crash had left open."""
         engine = self.engine

@@ -5,12 +5,21 @@ import shutil
 import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO, Literal
 
 from tercel.errors import ExpressionError, NotFoundError, TaskKilledError, TaskTimeoutError
-from tercel.model.task import LogLevel
-from tercel.plugin_api import MetricType, NamespaceFiles, TaskFailedError, TaskRunner
+from tercel.model.task import LogLevel, Task
+from tercel.plugin_api import (
+    EngineCalls,
+    KeyValues,
+    MetricType,
+    NamespaceFiles,
+    NamespaceFolder,
+    TaskFailedError,
+    TaskRunner,
+)
 from tercel.plugins.process import Process
 
 _PLACE = re.compile(r"\{\{\s*(?P<path>[\w.]+)(?:\['(?P<key>[^']*)'\])?\s*\}\}")
@@ -57,7 +66,14 @@ class KeptLog:
 
 
 class DirectoryContext:
-    """A `RunContext` over *root*; `{{ name }}`, `{{ a.b }}` and `{{ a['b'] }}` are all it renders."""
+    """A `RunContext` over *root*; `{{ name }}`, `{{ a.b }}` and `{{ a['b'] }}` are all it renders.
+
+    Attributes:
+        key_values: set by tests that need it, as is *engine*.
+    """
+
+    key_values: KeyValues
+    engine: EngineCalls
 
     def __init__(
         self, root: Path, *, variables: Mapping[str, object] | None = None, settings: Mapping[str, object] | None = None
@@ -115,15 +131,35 @@ class DirectoryContext:
             case _:
                 return value
 
+    def render_typed(self, template: str, extra: Mapping[str, object] | None = None) -> object:
+        return self.render(template, extra)
+
+    def render_list(self, value: object, extra: Mapping[str, object] | None = None) -> list[str]:
+        rendered = self.render_value(value, extra)
+        return [str(item) for item in (rendered if isinstance(rendered, list) else [rendered])]
+
     def open_file(self, uri: str) -> BinaryIO:
-        raise NotImplementedError
+        return BytesIO(self._content(uri))
 
     def fetch_file(self, uri: str, target: Path) -> None:
         self.fetched.append(uri)
+        content = self._content(uri)
+        with target.open("xb") as file:
+            file.write(content)
+
+    def file_size(self, uri: str) -> int:
+        return len(self._content(uri))
+
+    def delete_file(self, uri: str) -> bool:
+        return self.stored.pop(uri, None) is not None
+
+    def list_execution_files(self) -> list[str]:
+        return sorted(self.stored)
+
+    def _content(self, uri: str) -> bytes:
         if uri not in self.stored:
             raise NotFoundError("There is no such file.")
-        with target.open("xb") as file:
-            file.write(self.stored[uri])
+        return self.stored[uri]
 
     def save_file(self, path: Path, name: str) -> str:
         uri = f"kestra:///{name}"
@@ -131,6 +167,11 @@ class DirectoryContext:
         return uri
 
     def save_stream(self, stream: BinaryIO, name: str) -> str:
+        uri = f"kestra:///{name}"
+        self.stored[uri] = stream.read()
+        return uri
+
+    def namespace_folder(self, namespace: str) -> NamespaceFolder:
         raise NotImplementedError
 
     def write_input_files(self, files: object, extra: Mapping[str, object] | None = None) -> None:
@@ -149,6 +190,9 @@ class DirectoryContext:
         assert isinstance(rendered, list)
         found = {path for pattern in rendered for path in self.working_directory.glob(str(pattern)) if path.is_file()}
         return self._save(found, self.working_directory)
+
+    def each_file(self, patterns: object, take: Callable[[str, BinaryIO], None]) -> None:
+        raise NotImplementedError
 
     def capture_directory(self, directory: Path) -> dict[str, str]:
         return self._save({path for path in directory.rglob("*") if path.is_file()}, directory)
@@ -203,6 +247,9 @@ class DirectoryContext:
 
     def setting(self, name: str, default: object = None) -> object:
         return self.settings.get(name, default)
+
+    def read_task(self, text: str) -> Task:
+        raise NotImplementedError
 
     def task_runner(self, type_name: str) -> TaskRunner:
         if type_name == Process.plugin_type:

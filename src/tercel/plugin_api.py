@@ -3,29 +3,42 @@
 A plugin knows nothing of stores, workers or settings; whatever it needs of them comes through `RunContext`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import BinaryIO, ClassVar, Literal, Protocol
+from typing import BinaryIO, ClassVar, Literal, NamedTuple, Protocol
 
-from tercel.errors import MissingToolError, TaskFailedError, TaskKilledError, TaskTimeoutError
+from tercel.errors import ExpressionError, MissingToolError, TaskFailedError, TaskKilledError, TaskTimeoutError
 from tercel.model.catalog import plugin
 from tercel.model.duration import parse_duration
-from tercel.model.task import Dynamic, LogLevel, Part, Problem, Task
+from tercel.model.jobs import ExecutionUpdate
+from tercel.model.logs import LogEntry
+from tercel.model.state import State
+from tercel.model.task import Dynamic, DynamicDuration, LogLevel, Part, Problem, Task
 from tercel.model.working_directory import NamespaceFiles
 
 __all__ = [
     "Command",
     "Dynamic",
+    "DynamicDuration",
+    "EngineCalls",
+    "ExecutionUpdate",
+    "ExpressionError",
+    "KeyValues",
+    "LogEntry",
     "LogLevel",
     "MetricType",
     "MissingToolError",
     "NamespaceFiles",
+    "NamespaceFolder",
     "Outputs",
     "Part",
     "Problem",
+    "PurgeResult",
     "RunContext",
     "RunnableTask",
+    "State",
     "TaskFailedError",
     "TaskKilledError",
     "TaskLogger",
@@ -39,9 +52,154 @@ MetricType = Literal["counter", "timer", "gauge"]
 
 
 class Outputs(dict[str, object]):
-    """What a task gives back, by output name; set *warned* to end in WARNING instead of SUCCESS."""
+    """What a task gives back, by output name.
 
-    warned: bool = False
+    Attributes:
+        warned: set it to end in WARNING instead of SUCCESS.
+        execution_update: what the task changes in its own execution.
+    """
+
+    __slots__ = ("execution_update", "warned")
+
+    def __init__(self, values: Mapping[str, object] | None = None, /, **named: object) -> None:
+        super().__init__(values or {}, **named)
+        self.warned: bool = False
+        self.execution_update: ExecutionUpdate | None = None
+
+
+class KeyValues(Protocol):
+    """The key-value pairs of namespaces; each call is done when it returns, and safe from any thread."""
+
+    def find(self, namespace: str, key: str) -> object | None:
+        """The value, with its type; None where there is none or it has expired."""
+        ...
+
+    def keys(self, namespace: str, prefix: str = "") -> list[str]:
+        """The keys that begin with *prefix*, sorted; expired ones are left out."""
+        ...
+
+    def set(
+        self, namespace: str, key: str, value: object, *, ttl: timedelta | None = None, overwrite: bool = True
+    ) -> bool:
+        """Store a value, for *ttl* or for good; False where there is one and *overwrite* is not wanted."""
+        ...
+
+    def delete(self, namespace: str, key: str) -> bool:
+        """Remove a key; False where there is none."""
+        ...
+
+    def change(self, namespace: str, key: str, change: Callable[[object | None], object | None]) -> object | None:
+        """Replace a value by what *change* makes of it, None removing it; nobody else changes it meanwhile.
+
+        Returns:
+            The new value.
+        """
+        ...
+
+
+class PurgeResult(NamedTuple):
+    """How many of each were removed."""
+
+    executions: int
+    logs: int
+    metrics: int
+    files: int
+
+
+class EngineCalls(Protocol):
+    """What a task may ask about other executions, their logs, and triggers. Each call waits; none for inline tasks.
+
+    Instants are aware. Errors are UserError, with a sentence.
+    """
+
+    def kill(self, execution_id: str, *, cascade: bool = True) -> None:
+        """Ask an execution to end, and with *cascade* those that it started."""
+        ...
+
+    def resume(self, execution_id: str, inputs: Mapping[str, object]) -> None:
+        """Have a paused execution go on; *inputs* are those that its Pause asks for."""
+        ...
+
+    def count(
+        self,
+        *,
+        flows: Sequence[tuple[str, str]] = (),
+        namespaces: Sequence[str] = (),
+        states: Collection[State] = (),
+        start: datetime | None = None,
+        end: datetime | None = None,
+    ) -> list[tuple[str, str, int]]:
+        """Namespace, flow and how many executions it has, for each of *flows*, or each flow of *namespaces*.
+
+        A flow without an execution counts zero; *start* and *end* bound when the execution started.
+        """
+        ...
+
+    def purge_executions(
+        self,
+        *,
+        namespace: str | None,
+        flow_id: str | None,
+        states: Collection[State],
+        start: datetime | None,
+        end: datetime,
+        executions: bool = True,
+        logs: bool = True,
+        metrics: bool = True,
+        files: bool = True,
+    ) -> PurgeResult:
+        """Remove executions that ended, in batches; *namespace* without *flow_id* means those below it, too."""
+        ...
+
+    def logs(
+        self, execution_id: str, *, task_ids: Collection[str] = (), min_level: LogLevel = LogLevel.TRACE
+    ) -> Iterator[LogEntry]:
+        """The log of an execution, all written so far, in order; of some tasks only where *task_ids* names them."""
+        ...
+
+    def subflow_outputs(self, execution_id: str, task_run_id: str) -> Iterator[Mapping[str, object]]:
+        """The outputs of the executions that a task run started, in the order of their start."""
+        ...
+
+    def execution_flow(self, execution_id: str) -> tuple[str, str]:
+        """Namespace and flow of an execution."""
+        ...
+
+    def purge_logs(
+        self,
+        *,
+        namespace: str | None,
+        flow_id: str | None,
+        levels: Collection[LogLevel],
+        start: datetime | None,
+        end: datetime,
+    ) -> int:
+        """Remove log lines; gives how many. *namespace* as in `purge_executions`; no *levels* are all."""
+        ...
+
+    def set_trigger_disabled(self, namespace: str, flow_id: str, trigger_id: str, *, disabled: bool) -> None:
+        """Disable or enable a trigger."""
+        ...
+
+
+class NamespaceFolder(Protocol):
+    """The files of one namespace, with versions; paths are relative to its root."""
+
+    def list(self, patterns: Sequence[str] = ()) -> list[str]:
+        """The paths of the files that globs match as those of `namespaceFiles` do, of all without any; sorted."""
+        ...
+
+    def open(self, path: str) -> BinaryIO:
+        """Open a file for reading; the caller closes it."""
+        ...
+
+    def put(self, path: str, content: BinaryIO, *, executable: bool = False) -> str:
+        """Write a file, as its next version where it is there already; gives its URI."""
+        ...
+
+    def delete(self, path: str) -> None:
+        """Remove a file; older versions are kept."""
+        ...
 
 
 class TaskLogger(Protocol):
@@ -127,6 +285,14 @@ class RunContext(Protocol):
         """Render every text inside maps and lists, keys included; other values stay."""
         ...
 
+    def render_typed(self, template: str, extra: Mapping[str, object] | None = None) -> object:
+        """Render a text that is one expression to its value, with its type; any other to text."""
+        ...
+
+    def render_list(self, value: object, extra: Mapping[str, object] | None = None) -> list[str]:
+        """The texts of a list, rendered; a text is rendered to a list as JSON, or to one element. No blank ones."""
+        ...
+
     def open_file(self, uri: str) -> BinaryIO:
         """Open a file of internal storage (`kestra:///…`, `nsfile:///…`) for reading; the caller closes it."""
         ...
@@ -143,6 +309,35 @@ class RunContext(Protocol):
         """Store what *stream* yields as *name* of this task run; gives its URI."""
         ...
 
+    def file_size(self, uri: str) -> int:
+        """The bytes of a file of internal storage. Raises NotFoundError."""
+        ...
+
+    def delete_file(self, uri: str) -> bool:
+        """Remove a file of internal storage; False where there is none.
+
+        Raises TaskFailedError for one that belongs neither to this execution nor to its namespace.
+        """
+        ...
+
+    def list_execution_files(self) -> list[str]:
+        """The URIs of all files that this execution has in internal storage, sorted."""
+        ...
+
+    def namespace_folder(self, namespace: str) -> NamespaceFolder:
+        """The files of a namespace."""
+        ...
+
+    @property
+    def key_values(self) -> KeyValues:
+        """The key-value pairs of namespaces."""
+        ...
+
+    @property
+    def engine(self) -> EngineCalls:
+        """What of the engine a task may ask for."""
+        ...
+
     def write_input_files(self, files: object, extra: Mapping[str, object] | None = None) -> None:
         """Write `inputFiles` (a map, or a text rendering to one) into the working directory."""
         ...
@@ -157,6 +352,10 @@ class RunContext(Protocol):
 
     def capture_directory(self, directory: Path) -> dict[str, str]:
         """Store every regular file below *directory*; path relative to it to URI, sorted."""
+        ...
+
+    def each_file(self, patterns: object, take: Callable[[str, BinaryIO], None]) -> None:
+        """Hand the files of the working directory that globs match, by relative path and open, to *take*; sorted."""
         ...
 
     def metric(
@@ -187,6 +386,10 @@ class RunContext(Protocol):
 
     def setting(self, name: str, default: object = None) -> object:
         """A setting of the worker, such as `script.warning-on-std-err`."""
+        ...
+
+    def read_task(self, text: str) -> Task:
+        """The task that a YAML text describes; without an `id` it gets this task's. Raises InvalidFlowError."""
         ...
 
     def task_runner(self, type_name: str) -> "TaskRunner":

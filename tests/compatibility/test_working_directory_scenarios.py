@@ -25,7 +25,6 @@ LATER = {
     95: "deleting a flow and the cache API come with the server; `tercel cache clear` is tested in test_cli",
     101: "needs the Docker runner",
     102: "needs the Docker runner",
-    105: "replay comes with the complete flow engine",
     110: "needs several workers; `tercel run` serves every worker group itself",
 }
 
@@ -1016,6 +1015,24 @@ class TestGitAndContext:
         assert "half" not in again.output_lines("b")
         assert again.run_of("use").outputs["value"] == again.output_lines("b")[-3]
         assert (vars_of(again, "a") == vars_of(failed, "a")) is not from_scratch
+
+    def test_105_a_replay_from_a_child_is_a_new_execution_that_runs_the_whole_again(self, home: Home) -> None:
+        first = sh("a", "date +%N > made", """echo '::{"outputs":{"made":"'$(cat made)'"}}::'""")
+        text = flow(
+            echo("before", "{{ execution.id }}"),
+            wd(first, sh("b", "cat made", "ls")),
+            echo("use", "{{ outputs.before.value }}"),
+        )
+
+        old = home.run(text)
+        new = home.replay(old, old.run_of("b").id)
+
+        assert new.execution.id != old.execution.id
+        assert new.execution.parent_id == old.execution.id
+        assert states(new) == states(old) == dict.fromkeys(["before", "wd", "a", "b", "use"], "SUCCESS")
+        assert new.run_of("use").outputs["value"] == old.execution.id
+        assert vars_of(new, "a") != vars_of(old, "a")
+        assert new.output_lines("b")[0] == vars_of(new, "a")["made"]
 
     def test_106_loop_values_are_seen_by_children(self, home: Home) -> None:
         direct = home.run(flow(for_each("loop", [1], wd(echo("r", "{{ taskrun.value }}")))))

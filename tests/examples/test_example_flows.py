@@ -17,11 +17,27 @@ from tests.command_line import ROOT, tercel
 from tests.servers import http_server
 
 FLOWS = ROOT / "examples" / "flows"
-SPECIAL = {"git_clone", "http_download", "retries_and_errors", "working_directory"}
+SPECIAL = {
+    "after_execution",
+    "git_clone",
+    "http_download",
+    "pause_for_approval",
+    "retries_and_errors",
+    "retry_as_new_execution",
+    "working_directory",
+}
 
 
 def run(name: str, home: Path, *arguments: object) -> dict[str, Any]:
-    done = tercel("run", FLOWS / f"{name}.yaml", "--json", *arguments, home=home)
+    return run_file(FLOWS / f"{name}.yaml", home, *arguments)
+
+
+def run_file(path: Path, home: Path, *arguments: object) -> dict[str, Any]:
+    """Run a flow; where it names another one, the flows beside it are saved before."""
+    if re.search(r"^ +flowId: \w", path.read_text(), re.MULTILINE):
+        saved = tercel("flow", "save", path.parent, home=home)
+        assert saved.returncode == 0, saved.stdout + saved.stderr
+    done = tercel("run", path, "--json", *arguments, home=home)
     assert done.returncode == 0, done.stdout + done.stderr
     return json.loads(done.stdout)
 
@@ -42,6 +58,26 @@ def test_given_an_allowed_failure_then_the_example_warns(tmp_path: Path) -> None
     assert result["state"]["current"] == "WARNING"
     [flaky] = [task_run for task_run in result["taskRunList"] if task_run["taskId"] == "flaky"]
     assert len(flaky["attempts"]) == 3
+
+
+def test_given_nobody_who_answers_then_the_example_of_a_pause_goes_on_by_itself(tmp_path: Path) -> None:
+    result = run("pause_for_approval", tmp_path)
+
+    assert "PAUSED" in [change["state"] for change in result["state"]["histories"]]
+    assert "send" in [task_run["taskId"] for task_run in result["taskRunList"]]
+
+
+def test_given_a_failure_then_the_example_of_a_new_execution_ends_well_in_the_second_one(tmp_path: Path) -> None:
+    result = run("retry_as_new_execution", tmp_path)
+
+    assert result["state"]["current"] == "SUCCESS"
+    assert result["originalId"] != result["id"]
+
+
+def test_given_the_end_then_the_example_of_after_execution_has_told_it(tmp_path: Path) -> None:
+    result = run("after_execution", tmp_path)
+
+    assert [task_run["taskId"] for task_run in result["taskRunList"]] == ["work", "clean_up", "tell"]
 
 
 def test_given_the_main_example_twice_then_the_second_run_restores_the_cache(tmp_path: Path) -> None:
@@ -72,19 +108,21 @@ def test_given_a_server_then_its_file_is_counted(tmp_path: Path) -> None:
     assert outputs_of(result, "fetch")["length"] == 4
 
 
-def guide_flows() -> list[str]:
-    text = (ROOT / "docs" / "guide.md").read_text()
-    return re.findall(r"^```yaml\n(id: .*?)^```", text, re.MULTILINE | re.DOTALL)
+def guide_flows() -> dict[str, str]:
+    guide = (ROOT / "docs" / "guide.md").read_text()
+    flows = re.findall(r"^```yaml\n(id: .*?)^```", guide, re.MULTILINE | re.DOTALL)
+    return {text.split()[1]: text for text in flows}
 
 
-@pytest.mark.parametrize("text", [pytest.param(text, id=text.split()[1]) for text in guide_flows()])
-def test_given_a_flow_of_the_guide_then_it_succeeds(text: str, tmp_path: Path) -> None:
-    (tmp_path / "flow.yaml").write_text(text)
+@pytest.mark.parametrize("name", guide_flows())
+def test_given_a_flow_of_the_guide_then_it_succeeds(name: str, tmp_path: Path) -> None:
+    (tmp_path / "guide").mkdir()
+    for flow_id, text in guide_flows().items():
+        (tmp_path / "guide" / f"{flow_id}.yaml").write_text(text)
 
-    done = tercel("run", tmp_path / "flow.yaml", "--json", home=tmp_path / "home")
+    result = run_file(tmp_path / "guide" / f"{name}.yaml", tmp_path / "home")
 
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert json.loads(done.stdout)["state"]["current"] == "SUCCESS"
+    assert result["state"]["current"] == "SUCCESS"
 
 
 def readme_blocks(language: str) -> list[str]:

@@ -368,7 +368,7 @@ class TestHomesThatCannotBeUsed:
         for arguments in (["run", HELLO], ["execution", "list"]):
             done = tercel(*arguments, home=home_dir)
             assert done.stderr == (
-                "Error: The database has schema version 99, this tercel knows only up to 1.\n"
+                "Error: The database has schema version 99, this tercel knows only up to 2.\n"
                 "A newer tercel wrote it: use that version, or another home (--home DIR).\n"
             )
 

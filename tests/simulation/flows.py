@@ -1,12 +1,14 @@
 """Random flows, as plain nested dicts that are easy to shrink and to print."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from random import Random
 from typing import Any
 
-from tercel.model.flow import Flow
+from tercel.machine.flowable import ExecutableTask, RendersRequests, Requests
+from tercel.model.flow import Concurrency, Flow, Listener, Sla
+from tercel.model.state import State
 from tercel.model.task import Retry, Task
 from tercel.plugins.flow.branch import If, Switch
 from tercel.plugins.flow.each import EachParallel, EachSequential, ForEach
@@ -15,13 +17,65 @@ from tercel.plugins.flow.working_directory import WorkingDirectory
 
 Spec = dict[str, Any]
 
+FEATURES: list[str] = [
+    "pause",
+    "loop",
+    "dag",
+    "subflow",
+    "items",
+    "exit",
+    "update",
+    "labels",
+    "queue",
+    "after",
+    "hand",
+    "sla",
+    "status",
+    "task_state",
+    "new_execution",
+]
+"""What the machine knows beyond the kinds that were there from the start; everything here is drawn and happens."""
+
 KINDS = ["sequential", "parallel", "allow", "each", "each_sequential", "each_parallel", "if", "switch", "directory"]
+LATER_KINDS = ["pause", "loop", "dag", "subflow", "items", "exit", "update"]
+LEAVES = ("job", "subflow", "items", "exit", "update")
+"""Kinds that get a job of their own, besides `directory`."""
+
+EXECUTABLE = ("subflow", "items")
+"""Those of them whose work other executions do."""
+
+MINUTES = {"PT30S": 0.5, "PT1M": 1, "PT5M": 5}
 Lane = list[tuple[Spec, str | None, int | None]]
 """Tasks that run one after the other, each with its loop value and iteration."""
 
+
+class Starts(ExecutableTask, frozen=True, kw_only=True):
+    """Stands for every task whose work other executions do."""
+
+    def requests(self, context: RendersRequests) -> Requests:
+        raise NotImplementedError
+
+    def started(self, ids: Sequence[str], total: int, base_uri: str) -> Mapping[str, object]:
+        raise NotImplementedError
+
+    def counted(
+        self,
+        outputs: Mapping[str, object],
+        states: Mapping[str, int],
+        ended: State,
+        child_outputs: Mapping[str, object],
+    ) -> Mapping[str, object]:
+        return {**outputs, "iterations": dict(states)}
+
+
 FALSE = ("false",)
+AFTER_BRANCHES = ("after", "listener0", "listener1")
 INPUTS = {"yes": "1", "list": '["p", "q"]'}
-LISTS = ("tasks", "then", "else", "a", "b", "defaults", "errors", "finally")
+OPTIONAL = (
+    *("disabled", "run_if", "allow_failure", "allow_warning", "retry", "timeout", "errors", "finally", "after"),
+    *("listener0", "listener1", "concurrency", "schedule", "sla", "behavior", "delay"),
+)
+LISTS = ("tasks", "then", "else", "a", "b", "defaults", "errors", "finally", "after", "listener0", "listener1")
 
 
 def draw(rng: Random) -> Spec:
@@ -38,6 +92,21 @@ def draw(rng: Random) -> Spec:
         spec["finally"] = pen.tasks(1, 1, 2)
     if rng.random() < 0.1:
         spec["retry"] = pen.retry()
+    if "queue" in FEATURES and rng.random() < 0.15:
+        spec["concurrency"] = rng.choice(["QUEUE", "QUEUE", "CANCEL", "FAIL"])
+    if "queue" in FEATURES and rng.random() < 0.1:
+        spec["schedule"] = "PT1M"
+    if "after" in FEATURES and rng.random() < 0.25:
+        spec["after"] = pen.tasks(2, 1, 2)
+        if rng.random() < 0.4:
+            spec["listener0"] = pen.tasks(2, 1, 2)
+            spec["listener1"] = pen.tasks(2, 1, 1)
+    if "sla" in FEATURES and rng.random() < 0.2:
+        spec["sla"] = [pen.sla(number) for number in range(rng.randint(1, 2))]
+    rare_ones = (("pause", pen.pausing), ("loop", pen.looping), ("items", pen.starting), ("update", pen.updating))
+    for kind, rare in rare_ones:
+        if kind in FEATURES and rng.random() < 0.05:
+            spec["tasks"] = [rare()]
     return spec
 
 
@@ -45,6 +114,8 @@ class _Pen:
     def __init__(self, rng: Random) -> None:
         self.rng = rng
         self.count = 0
+        self.values = 0
+        self.kinds = [*KINDS, *(kind for kind in LATER_KINDS if kind in FEATURES)]
 
     def tasks(self, depth: int, low: int, high: int) -> list[Spec]:
         return [self.task(depth) for _ in range(self.rng.randint(low, high))]
@@ -54,7 +125,7 @@ class _Pen:
         self.count += 1
         kind = "job"
         if self.count < 18 and rng.random() < (0.65, 0.45, 0.25, 0.0)[min(depth, 3)]:
-            kind = rng.choice(KINDS)
+            kind = rng.choice(self.kinds)
         spec: Spec = {"kind": kind, "id": f"{kind[0]}{self.count}"}
         self.common(spec)
         match kind:
@@ -64,7 +135,9 @@ class _Pen:
                 spec["tasks"] = self.tasks(depth + 1, 1, 4)
                 spec["limit"] = rng.choice([0, 0, 1, 2])
             case "each" | "each_sequential" | "each_parallel":
+                self.values += 1
                 spec["tasks"] = self.tasks(depth + 1, 1, 2)
+                self.values -= 1
                 spec["values"] = rng.choice(
                     [["x", "y"], ["x", "y", "z"], '["x", "y", "x"]', [], "{{ inputs.list }}", "no"]
                 )
@@ -80,9 +153,28 @@ class _Pen:
                 spec["defaults"] = self.tasks(depth + 1, 0, 1)
             case "directory":
                 spec["tasks"] = [self.child() for _ in range(rng.randint(1, 3))]
+            case "pause":
+                self.pause(spec, depth)
+            case "loop":
+                self.loop(spec, depth)
+            case "dag":
+                spec["tasks"] = self.tasks(depth + 1, 1, 4)
+                ids = [task["id"] for task in spec["tasks"]]
+                spec["after_of"] = {
+                    id_: sorted(rng.sample(ids[:at], rng.randint(0, min(at, 2)))) for at, id_ in enumerate(ids)
+                }
+                spec["limit"] = rng.choice([0, 0, 1, 2])
+            case "subflow" | "items":
+                spec["wait"] = rng.random() < 0.8
+                spec["transmit"] = rng.random() < 0.75
+                spec["total"] = 1 if kind == "subflow" else rng.choice([0, 1, 2, 3, 3])
+                return spec
+            case "exit":
+                spec["state"] = rng.choice(["SUCCESS", "WARNING", "FAILED", "KILLED", "CANCELLED"])
+                return spec
             case _:
                 return spec
-        is_wide = kind in ("parallel", "each", "each_parallel")
+        is_wide = kind in ("parallel", "each", "each_parallel", "dag")
         if is_wide and rng.random() < 0.25:
             spec["timeout"] = "PT1M"
         if rng.random() < (0.5 if is_wide else 0.3):
@@ -90,6 +182,40 @@ class _Pen:
         if rng.random() < 0.3:
             spec["finally"] = self.tasks(depth + 1, 1, 2)
         return spec
+
+    def sla(self, number: int) -> Spec:
+        rng = self.rng
+        rule: Spec = {"id": f"sla{number}", "behavior": rng.choice(["FAIL", "CANCEL", "NONE"])}
+        if rng.random() < 0.6:
+            rule["duration"] = rng.choice(["PT1M", "PT5M"])
+        if rng.random() < 0.5:
+            rule["labels"] = {f"sla{number}": "broken"}
+        return rule
+
+    def pause(self, spec: Spec, depth: int) -> None:
+        """Some with tasks inside, some that go on by themselves, in each way there is."""
+        rng = self.rng
+        spec["tasks"] = self.tasks(depth + 1, 0, 2) if rng.random() < 0.5 else []
+        spec.pop("timeout", None)
+        name = rng.choice(["", "", "delay", "timeout", "timeout"])
+        if name:
+            spec[name] = rng.choice(["PT1M", "PT5M"])
+            if rng.random() < 0.6:
+                spec["behavior"] = rng.choice(["RESUME", "WARN", "FAIL", "CANCEL"])
+
+    def loop(self, spec: Spec, depth: int) -> None:
+        """One to three rounds, mostly."""
+        rng = self.rng
+        spec["tasks"] = self.tasks(depth + 1, 1, 2)
+        rounds = (
+            [] if self.values else [f"{{{{ outputs.{spec['id']}.iterationCount >= {count} }}}}" for count in (1, 2, 3)]
+        )
+        spec["condition"] = rng.choice(["true", "false", "{{ nope }}", *rounds, *rounds])
+        spec["fail_on_max"] = rng.random() < 0.4
+        spec["interval"] = rng.choice(["PT30S", "PT1M"])
+        spec["max_rounds"] = rng.choice([1, 2, 3, 4])
+        if rng.random() < 0.3:
+            spec["max_time"] = rng.choice(["PT1M", "PT5M"])
 
     def wide(self) -> Spec:
         """What is rare by chance: error tasks beside open siblings, under a timeout."""
@@ -102,6 +228,48 @@ class _Pen:
             "tasks": self.tasks(3, 2, 4),
             "errors": self.tasks(3, 2, 3),
         }
+
+    def pausing(self) -> Spec:
+        """Rare by chance: several that wait for a person at the same time, beside a task."""
+        self.count += 1
+        pauses: list[Spec] = [{"kind": "pause", "id": f"p{self.count}{letter}", "tasks": []} for letter in "xyz"]
+        for one in pauses:
+            self.pause(one, 3)
+        return {"kind": "parallel", "id": f"w{self.count}", "limit": 0, "tasks": [*pauses, *self.tasks(3, 1, 1)]}
+
+    def looping(self) -> Spec:
+        """Rare by chance: a loop of several rounds under a timeout."""
+        rng = self.rng
+        self.count += 1
+        id_ = f"l{self.count}"
+        spec: Spec = {"kind": "loop", "id": id_, "tasks": self.tasks(3, 1, 1), "fail_on_max": rng.random() < 0.4}
+        if rng.random() < 0.6:
+            spec["timeout"] = rng.choice(["PT1M", "PT5M"])
+        if rng.random() < 0.4:
+            spec["finally"] = self.tasks(3, 1, 1)
+            if rng.random() < 0.5:  # holds until then
+                return spec | {
+                    "condition": f"{{{{ (outputs.{spec['finally'][0]['id']}.value ?? 0) == 0 }}}}",
+                    "interval": "PT1M",
+                    "max_rounds": 4,
+                }
+        if rng.random() < 0.3:
+            spec["max_time"] = "PT5M"
+        rounds = f"{{{{ outputs.{id_}.iterationCount >= {rng.randint(2, 3)} }}}}"
+        return spec | {"condition": rounds, "interval": rng.choice(["PT30S", "PT1M"]), "max_rounds": rng.randint(2, 4)}
+
+    def updating(self) -> Spec:
+        """Rare by chance: several changes of the same variables."""
+        self.count += 1
+        tasks: list[Spec] = [{"kind": "update", "id": f"u{self.count}{letter}"} for letter in "xyz"]
+        return {"kind": "sequential", "id": f"s{self.count}", "tasks": tasks}
+
+    def starting(self) -> Spec:
+        """Rare by chance: several executions that end in several states."""
+        self.count += 1
+        spec: Spec = {"kind": "items", "id": f"i{self.count}", "total": 3}
+        self.common(spec)
+        return spec | {"wait": self.rng.random() < 0.8, "transmit": self.rng.random() < 0.8}
 
     def absorbing(self) -> Spec:
         """Rare by chance, too: several absorbed failures in one lane."""
@@ -144,6 +312,8 @@ class _Pen:
             spec["warning"] = True
         if rng.random() < 0.15:
             spec["duration"] = 90
+        if "new_execution" in FEATURES and rng.random() < 0.15:
+            spec["new"] = True
         return spec
 
 
@@ -155,7 +325,22 @@ def build(spec: Spec) -> Flow:
         tasks=_all(spec["tasks"]),
         errors=_all(spec.get("errors", [])),
         finally_=_all(spec.get("finally", [])),
+        after_execution=_all(spec.get("after", [])),
+        listeners=[Listener(tasks=_all(spec[name])) for name in AFTER_BRANCHES[1:] if spec.get(name)],
+        sla=[_sla(rule) for rule in spec.get("sla", [])],
         retry=_retry(spec.get("retry")),
+        concurrency=Concurrency(limit=1, behavior=spec["concurrency"]) if "concurrency" in spec else None,
+    )
+
+
+def _sla(rule: Spec) -> Sla:
+    return Sla(
+        id=rule["id"],
+        type="MAX_DURATION" if "duration" in rule else "EXECUTION_ASSERTION",
+        duration=timedelta(minutes=MINUTES[rule["duration"]]) if "duration" in rule else None,
+        assertion=None if "duration" in rule else "{{ (labels.a ?? 'x') != 'y' }}",
+        behavior=rule["behavior"],
+        labels=rule.get("labels", {}),
     )
 
 
@@ -173,6 +358,7 @@ def _retry(spec: Spec | None) -> Retry | None:
         max_interval=timedelta(seconds=60),
         max_attempts=spec["max"],
         warning_on_retry=spec.get("warning", False),
+        behavior="CREATE_NEW_EXECUTION" if spec.get("new") else "RETRY_FAILED_TASK",
         max_duration=timedelta(seconds=spec["duration"]) if "duration" in spec else None,
     )
 
@@ -188,8 +374,10 @@ def _task(spec: Spec) -> Task:
         "retry": _retry(spec.get("retry")),
         "timeout": spec.get("timeout"),
     }
-    if spec["kind"] == "job":
+    if spec["kind"] in ("job", "exit", "update"):
         return Task(**common)
+    if spec["kind"] in EXECUTABLE:
+        return Starts(**common, wait=spec["wait"], transmit_failed=spec["transmit"])
     common["errors"] = _all(spec.get("errors", []))
     common["finally_"] = _all(spec.get("finally", []))
     match spec["kind"]:
@@ -210,8 +398,36 @@ def _task(spec: Spec) -> Task:
         case "switch":
             cases = {"a": _all(spec["a"]), "b": _all(spec["b"])}
             return Switch(**common, value=spec["value"], cases=cases, defaults=_all(spec["defaults"]))
-        case _:
+        case "directory":
             return WorkingDirectory(**common, tasks=_all(spec["tasks"]))
+        case "pause":
+            from tercel.plugins.flow.pause import Pause
+
+            return Pause(**common, tasks=_all(spec["tasks"]), delay=spec.get("delay"), behavior=spec.get("behavior"))
+        case "loop":
+            from tercel.plugins.flow.loop import CheckFrequency, LoopUntil
+
+            frequency = CheckFrequency(
+                interval=spec["interval"], max_iterations=spec["max_rounds"], max_duration=spec.get("max_time")
+            )
+            return LoopUntil(
+                **common,
+                tasks=_all(spec["tasks"]),
+                condition=spec["condition"],
+                fail_on_max_reached=spec["fail_on_max"],
+                check_frequency=frequency,
+            )
+        case _:
+            from tercel.plugins.flow.dag import Dag, DagTask
+
+            tasks = [DagTask(task=_task(task), depends_on=sorted(dependencies(spec, task))) for task in spec["tasks"]]
+            return Dag(**common, tasks=tasks, concurrent=spec["limit"])
+
+
+def dependencies(spec: Spec, task: Spec) -> set[str]:
+    """Ids of the tasks of a Dag that one of its tasks waits for."""
+    ids = {one["id"] for one in spec["tasks"]}
+    return ids & set(spec["after_of"].get(task["id"], ()))
 
 
 def smaller(spec: Spec) -> Iterator[Spec]:
@@ -227,7 +443,7 @@ def smaller(spec: Spec) -> Iterator[Spec]:
                     yield {**spec, name: tasks[:position] + task[inner] + tasks[position + 1 :]}
             for cut in smaller(task):
                 yield {**spec, name: [*tasks[:position], cut, *tasks[position + 1 :]]}
-    for name in ("disabled", "run_if", "allow_failure", "allow_warning", "retry", "timeout", "errors", "finally"):
+    for name in OPTIONAL:
         if name in spec:
             yield {key: value for key, value in spec.items() if key != name}
 
@@ -248,12 +464,19 @@ def enabled(tasks: list[Spec]) -> list[Spec]:
     return [task for task in tasks if not task.get("disabled")]
 
 
-def lanes_of(spec: Spec) -> list[Lane] | None:
-    """The rows of tasks that a flowable runs; None where it cannot be told, so that it has to fail."""
+def lanes_of(spec: Spec, round_: int = 0) -> list[Lane] | None:
+    """The rows of tasks that a flowable runs; None where it cannot be told, so that it has to fail.
+
+    Args:
+        spec: of the flowable.
+        round_: the present one of a loop, from zero.
+    """
     match spec["kind"]:
-        case "sequential" | "allow":
+        case "sequential" | "allow" | "pause":
             return [[(task, None, None) for task in enabled(spec["tasks"])]]
-        case "parallel":
+        case "loop":
+            return [[(task, None, round_) for task in enabled(spec["tasks"])]]
+        case "parallel" | "dag":
             return [[(task, None, None)] for task in enabled(spec["tasks"])]
         case "if":
             if "nope" in spec["condition"]:

@@ -8,10 +8,12 @@ from datetime import datetime
 
 from tercel.model.execution import Execution, TaskRun
 from tercel.model.state import State
-from tests.simulation.flows import FALSE, Lane, Spec, enabled, lanes_of
+from tests.simulation.flows import AFTER_BRANCHES, FALSE, LEAVES, Lane, Spec, dependencies, enabled, lanes_of
 from tests.simulation.referee import ENDED, Referee, demand
+from tests.simulation.rounds import Wait
+from tests.simulation.standing import REFUSED
 
-BAD = (State.FAILED, State.KILLED)
+BAD = (State.FAILED, State.KILLED)  # after a CANCELLED one things go on, unless the execution ends with it
 
 
 class Oracle:
@@ -33,17 +35,41 @@ class Oracle:
         """Raise a ViolationError where the end is not what it has to be."""
         demand(self.execution.state in ENDED, "The execution did not end.")
         demand(self.referee.ended is self.execution.state, "The end was told otherwise than written.")
-        if not self.referee.created:
-            demand(self.execution.state is State.KILLED and not self.runs, "It was killed before it began.")
+        standing = self.referee.standing
+        if not standing.is_begun:
+            expected = REFUSED[standing.behavior] if standing.phase == "refused" else State.KILLED
+            expected = standing.ended if standing.changed and standing.ended else expected
+            demand(self.execution.state is expected and not self.runs, "It ended before it began.")
             return
         kill_at = self.referee.kill_at
         self._flow(self.spec, kill_at)
+        self._after(self.spec)
         left = set(self.runs) - self.seen
         demand(not left, f"Task runs that nothing called for: {sorted(self.runs[id_].task_id for id_ in left)}.")
 
     def _flow(self, spec: Spec, kill_at: datetime | None) -> None:
         expected = self._scope(spec, None, [[(task, None, None) for task in enabled(spec["tasks"])]], kill_at)
+        standing = self.referee.standing
+        if kill_at is not None:
+            expected = standing.forced or State.KILLED
+        demand((self.referee.retry_at is None) or expected is not State.RETRIED, "Nobody tries it again.")
+        if standing.changed:
+            expected = standing.ended or expected
         demand(self.execution.state is expected, f"The execution is {self.execution.state}, not {expected}.")
+
+    def _after(self, spec: Spec) -> None:
+        """What runs after the end: one branch after the other, whatever comes of each."""
+        standing = self.referee.standing
+        before = standing.final_at
+        assert before is not None
+        for name in AFTER_BRANCHES:
+            is_there = standing.forced is not State.RETRIED  # the execution that tries again is followed by them
+            lane: Lane = [(task, None, None) for task in enabled(spec.get(name, []))] if is_there else []
+            runs = self._main(None, [lane])
+            self._lane(None, lane, standing.after_kill_at)
+            demand(standing.after_kill_at or self._is_through(None, lane), f"{name} was cut short.")
+            demand(all(self._begun_at(run) >= before for run in runs), f"{name} did not wait for its turn.")
+            before = max((before, *(self._ended_at(run) for run in runs)))
 
     def _scope(
         self,
@@ -58,7 +84,8 @@ class Oracle:
         """The state that follows from the inside of a flowable, of a directory after its job, or of the flow."""
         inner_kill = min((at for at in (kill_at, timed_out) if at is not None), default=None)
         run_id = None if run is None else run.id
-        ended_at = (self.execution if run is None else run).history[-1].date
+        ended_at = self.referee.standing.final_at if run is None else run.history[-1].date
+        assert ended_at is not None
         was_killed = kill_at is not None and ended_at >= kill_at
         states: list[State] = []
         waiting = False
@@ -66,9 +93,11 @@ class Oracle:
             states += self._lane(run_id, lane, inner_kill)
             waiting |= not self._is_through(run_id, lane)
         self._check_starts(spec, run_id, lanes)
-        if timed_out is not None:
+        if timed_out is not None and not (run and self.referee.rounds.waits(run.id)):
             was_open = any(self._ended_at(one) >= timed_out for one in self._main(run_id, lanes))
-            demand(was_open, f"{spec['id']} timed out after its tasks had ended.")
+            # A pause by hand may have kept the next one from starting.
+            was_left = waiting and not any(state in BAD for state in states)
+            demand(was_open or was_left, f"{spec['id']} timed out after its tasks had ended.")
         is_bad = any(state in BAD for state in states)
         demand(was_killed or timed_out or is_bad or not waiting, f"{spec.get('id', 'The flow')} ended too early.")
         if job is not None:
@@ -107,13 +136,20 @@ class Oracle:
                 before = self.inside.get((run_id, other[0]["id"], other[2]))
                 demand(before is None or before.history[-1].date <= begun, "`finally` did not come last.")
         if was_killed:
-            return State.KILLED
+            return State.RETRIED if run is not None and self._is_around_retried(run) else State.KILLED
         if outcome is not State.KILLED:
             if State.KILLED in final:
                 outcome = State.KILLED
             elif State.FAILED in final:
                 outcome = State.FAILED
         return outcome
+
+    def _is_around_retried(self, run: TaskRun) -> bool:
+        """True where a new execution tries again what is inside; a kill that came in between leaves it open."""
+        at = self.referee.retried
+        while at is not None and at != run.id:
+            at = self.runs[at].parent_id if at in self.runs else None
+        return at is not None and (self.referee.standing.forced is State.RETRIED or run.state is State.RETRIED)
 
     def _main(self, parent: str | None, lanes: list[Lane]) -> list[TaskRun]:
         places = ((parent, task["id"], iteration) for lane in lanes for task, _, iteration in lane)
@@ -129,28 +165,44 @@ class Oracle:
         """Nothing of a main branch starts after something in it went bad, and no more lanes are open than allowed."""
         main = self._main(parent, lanes)
         for bad in main:
-            if bad.state not in BAD:
+            if bad.state not in BAD or bad.id in self.referee.set_at:
                 continue
             at = self._ended_at(bad)
             for other in main:
-                begun = begun_at(other)
-                is_late = begun > at or (begun == at and begun_at(bad) < at)
+                begun = self._begun_at(other)
+                is_late = begun > at or (begun == at and self._begun_at(bad) < at)
+                is_late &= not self._stood(other)
                 demand(not is_late, f"{other.task_id} started after {bad.task_id} had ended as {bad.state}.")
+        if spec.get("kind") == "dag":
+            self._check_order(spec, parent)
         limit = {"each_sequential": 1}.get(spec.get("kind", ""), spec.get("limit", 0))
         if not limit:
             return
-        since = None if parent is None else begun_at(self.runs[parent])  # lanes may be walked again after a restart
+        since = None if parent is None else begun_at(self.runs[parent])  # a restart walks lanes again
         spans: list[tuple[datetime, datetime]] = []
         for lane in lanes:
-            runs = self._main(parent, [lane])
+            runs = [run for run in self._main(parent, [lane]) if not self._stood(run)]
             if runs:
-                begun = [begun_at(run) for run in runs]
+                begun = [self._begun_at(run) for run in runs]
                 now = [at for at in begun if since is None or at >= since]
                 if now:
                     spans.append((min(now), max(self._ended_at(run) for run in runs)))
         for begun, _ in spans:
             open_lanes = sum(1 for low, high in spans if low <= begun < high)
             demand(open_lanes <= limit, f"{spec['id']} has {open_lanes} lanes open; {limit} are allowed.")
+
+    def _check_order(self, spec: Spec, parent: str | None) -> None:
+        """A task of a Dag starts once all it depends on has ended."""
+        for task in enabled(spec["tasks"]):
+            run = self.inside.get((parent, task["id"], None))
+            for name in dependencies(spec, task) if run is not None else ():
+                other = self.inside.get((parent, name, None))
+                is_there = name in {one["id"] for one in enabled(spec["tasks"])}
+                demand(other or not is_there, f"{task['id']} started without {name}.")
+                if other is not None and run is not None:
+                    waited = self._stood(run) or other.history[-1].date <= self._begun_at(run)
+                    waited |= run.history[-1].date <= self._begun_at(other)
+                    demand(waited, f"{task['id']} did not wait for {name}.")
 
     def _lane(self, parent: str | None, lane: Lane, kill_at: datetime | None) -> list[State]:
         """States of a row of tasks; those after a bad one must not be there."""
@@ -164,12 +216,13 @@ class Oracle:
                 has_gap = True
                 continue
             # What ended before another one was restarted stays, also where that one then ends badly.
-            is_over = has_gap or (stopper is not None and run.history[-1].date > begun_at(stopper))
+            is_after = stopper is not None and self._over_at(run) > self._begun_at(stopper)
+            is_over = has_gap or (is_after and not self._stood(run))
             demand(not is_over, f"{spec['id']} started after what ended its branch.")
             demand(run.value == value, f"{spec['id']} has the value {run.value!r}, not {value!r}.")
             if previous is not None:
-                waited = previous.history[-1].date <= begun_at(run)
-                was_done = run.history[-1].date <= begun_at(previous)
+                waited = self._stood(run) or previous.history[-1].date <= self._begun_at(run)
+                was_done = run.history[-1].date <= self._begun_at(previous)
                 demand(waited or was_done, f"{spec['id']} did not wait for its turn.")
             states.append(self._run(spec, run, kill_at))
             if states[-1] in BAD:
@@ -190,9 +243,42 @@ class Oracle:
         """Check one task run, and all inside it; gives its state."""
         self.seen.add(run.id)
         demand(run.state in ENDED, f"{spec['id']} is still {run.state}.")
+        if run.id in self.referee.set_at or self._is_kept(run):
+            self._see_inside(run)
+            return run.state
+        is_broken = run.id not in self.referee.seats and kill_at == self.referee.standing.broken_at
+        if is_broken and run.history[-1].date == kill_at and run.state is not State.KILLED:
+            kill_at = None  # it ended by what broke the SLA
         expected = self._expected(spec, run, kill_at)
         demand(run.state is expected, f"{spec['id']} is {run.state}, not {expected}.")
         return run.state
+
+    def _see_inside(self, run: TaskRun) -> None:
+        """Nothing is demanded of what is inside a task run that was given its state by hand."""
+        self.seen.add(run.id)
+        for other in self.runs.values():
+            if other.parent_id == run.id:
+                self._see_inside(other)
+
+    def _is_kept(self, run: TaskRun) -> bool:
+        """True for what had ended when somebody gave another task run its state: it stays as it was."""
+        kept_at = self.referee.kept_at
+        return kept_at is not None and self._over_at(run) < kept_at
+
+    def _stood(self, run: TaskRun) -> bool:
+        """True for what was there when somebody gave a task run its state: the order of things is upset since."""
+        meddled_at = self.referee.meddled_at
+        return meddled_at is not None and run.history[0].date < meddled_at
+
+    def _over_at(self, run: TaskRun) -> datetime:
+        """When a task run ended, by itself."""
+        return run.history[-2 if run.id in self.referee.set_at else -1].date
+
+    def _begun_at(self, run: TaskRun) -> datetime:
+        """When a task run began; what begins again for the sake of something inside stands where it stood."""
+        kept_at = self.referee.kept_at
+        begun = begun_at(run)
+        return run.history[0].date if kept_at == begun else begun
 
     def _expected(self, spec: Spec, run: TaskRun, kill_at: datetime | None) -> State:
         condition = spec.get("run_if", "true")
@@ -200,17 +286,41 @@ class Oracle:
             return State.SKIPPED
         if "nope" in condition:
             return allowed(spec, State.FAILED)
-        if spec["kind"] == "job":
+        if spec["kind"] in LEAVES:
             return self._leaf(spec, run, kill_at)
         if spec["kind"] == "directory":
             return self._directory(spec, run, kill_at)
-        lanes = lanes_of(spec)
+        if spec["kind"] == "pause":
+            return self._pause(spec, run, kill_at)
+        lanes = lanes_of(spec, self.referee.reckoner.rounds.get(run.id, 0))
         if lanes is None:
             return allowed(spec, State.FAILED)
         timed_out = self.referee.timed_out.get(run.id)
-        state = self._scope(spec, run, lanes, kill_at, timed_out=timed_out)
+        verdict = self.referee.rounds.verdicts.get(run.id)
+        if spec["kind"] == "loop":
+            was_cut = timed_out is not None or (kill_at is not None and run.history[-1].date >= kill_at)
+            is_bad = any(one.state in BAD for one in self._main(run.id, lanes))
+            is_over = isinstance(verdict, State) or not enabled(spec["tasks"])
+            demand(was_cut or is_bad or is_over, f"{spec['id']} ended although it was to go on.")
+        job = None if isinstance(verdict, Wait) else verdict
+        state = self._scope(spec, run, lanes, kill_at, timed_out=timed_out, job=job)
         was_killed = kill_at is not None and run.history[-1].date >= kill_at
         if spec["kind"] == "allow" and state is State.FAILED and not was_killed:
+            state = State.WARNING
+        return allowed(spec, state)
+
+    def _pause(self, spec: Spec, run: TaskRun, kill_at: datetime | None) -> State:
+        how = self.referee.pauses.get(run.id)
+        was_killed = kill_at is not None and run.history[-1].date >= kill_at
+        if how is None:
+            demand(was_killed, f"{spec['id']} ended although nobody resumed it.")
+            return State.KILLED
+        if how == "CANCEL":
+            return State.CANCELLED
+        is_over = how == "FAIL"
+        lanes = [] if is_over else lanes_of(spec) or []
+        state = self._scope(spec, run, lanes, kill_at, job=State.FAILED if is_over else None)
+        if how == "WARN" and state is State.SUCCESS:
             state = State.WARNING
         return allowed(spec, state)
 
@@ -222,8 +332,13 @@ class Oracle:
         demand(run.fence == seat.fence, f"{spec['id']} has another fence than was dispatched.")
         demand(seat.outcomes, f"{spec['id']} ended without an outcome.")
         state = seat.outcomes[-1][0]
+        if run.id == self.referee.retried:
+            return State.RETRIED
         tries = [outcome[0] for outcome in seat.outcomes]
         demand(all(one is State.FAILED for one in tries[:-1]), f"{spec['id']} was tried again after {tries}.")
+        demand(
+            seat.spec["kind"] != "items" or self._counts_children(run), f"{spec['id']} counts its executions wrongly."
+        )
         attempts = [attempt.state for attempt in run.attempts]
         demand(attempts.count(State.FAILED) == seat.past_fails + seat.fails(),
                f"{spec['id']} has the attempts {attempts}, not {tries}.")  # fmt: skip
@@ -231,6 +346,13 @@ class Oracle:
         if state is State.SUCCESS and seat.retry is not None and seat.retry.warning_on_retry and seat.fails():
             state = State.WARNING
         return allowed(spec, state)
+
+    def _counts_children(self, run: TaskRun) -> bool:
+        """True unless a run whose executions have all ended has other counts than they gave."""
+        seat = self.referee.seats[run.id]
+        ended = [state.value for state in seat.children.values()]
+        counts = {state: ended.count(state) for state in ended}
+        return seat.is_cancelled or not ended or len(ended) < seat.total or run.outputs.get("iterations") == counts
 
     def _directory(self, spec: Spec, run: TaskRun, kill_at: datetime | None) -> State:
         state = self._leaf({"id": spec["id"], "kind": "job"}, run, kill_at)

@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 from tercel.model.execution import TaskRun
 from tercel.model.state import State
-from tests.simulation.flows import Lane, Spec, enabled, lanes_of
+from tests.simulation.flows import AFTER_BRANCHES, LEAVES, Lane, Spec, dependencies, enabled, lanes_of
 
-BAD = (State.FAILED, State.KILLED)
+BAD = (State.FAILED, State.KILLED, State.CANCELLED, State.RETRIED)
 DONE = (State.SUCCESS, State.WARNING, State.SKIPPED)
 
 LIMITS = {None: None, "PT1M": timedelta(minutes=1), "PT5M": timedelta(minutes=5)}
@@ -31,32 +31,61 @@ class Plan(NamedTuple):
 
 
 class Reckoner:
-    """Reckons for one flow."""
+    """Reckons for one flow.
+
+    Attributes:
+        flow: the flow's own spec.
+        specs: every task by its id.
+        rounds: the present round, from zero, of each loop's task run.
+    """
 
     def __init__(self, spec: Spec) -> None:
-        self._spec = spec
-        self._specs = {one["id"]: one for one in _all(spec)}
+        self.flow = self._spec = spec
+        self.specs = {one["id"]: one for one in _all(spec)}
+        self.rounds: dict[str, int] = {}
 
     def restart(self, rows: Rows, ended: State, *, from_scratch: bool) -> Plan:
         """What the restart of an execution that ended as *ended* has to do."""
-        walk = _Walk(rows, is_warning=ended is State.WARNING, from_scratch=from_scratch)
+        walk = _Walk(rows, self.rounds, is_warning=ended is State.WARNING, from_scratch=from_scratch)
         walk.scope(self._spec, None, [[(task, None, None) for task in enabled(self._spec["tasks"])]])
+        return walk.plan
+
+    def change(self, run: TaskRun, rows: Rows) -> Plan:
+        """What has to be done when somebody gives a task run another state: all around it is run again."""
+        walk = _Walk(rows, self.rounds, is_warning=False, from_scratch=False)
+        walk.branches(self._spec, None)
+        at = run.parent_id
+        while at is not None:
+            walk.plan.again.add(at)
+            walk.branches(self.specs[rows[at].task_id], at)
+            at = rows[at].parent_id
         return walk.plan
 
     def turn(self, run: TaskRun, rows: Rows, *, from_scratch: bool) -> Plan:
         """What has to be done when the turn of a task run comes that had been put off."""
-        walk = _Walk(rows, is_warning=True, from_scratch=from_scratch)
-        walk.again(self._specs[run.task_id], run)
+        walk = _Walk(rows, self.rounds, is_warning=True, from_scratch=from_scratch)
+        walk.again(self.specs[run.task_id], run)
         return walk.plan
 
     def limit(self, run: TaskRun) -> timedelta | None:
-        """How long a flowable may take."""
-        spec = self._specs[run.task_id]
-        return None if spec["kind"] in ("job", "directory") else LIMITS[spec.get("timeout")]
+        """How long a flowable may take; None for a loop, too, whose timers have books of their own."""
+        spec = self.specs[run.task_id]
+        return None if spec["kind"] in (*LEAVES, "directory", "pause", "loop") else LIMITS[spec.get("timeout")]
+
+    def inside(self, run: TaskRun, rows: Rows) -> set[str]:
+        """All that goes when a loop begins its next round."""
+        found: set[str] = set()
+        left = [run.id]
+        while left:
+            parent = left.pop()
+            below = [row.id for row in rows.values() if row.parent_id == parent]
+            found.update(below)
+            left += below
+        return found
 
     def loss(self, run: TaskRun, rows: Rows) -> set[str]:
         """The children that go when the worker of a running task run is lost."""
-        spec = self._specs[run.task_id]
+        spec = self.specs[run.task_id]
         if spec["kind"] != "directory":
             return set()
         children = {row.task_id: row for row in rows.values() if row.parent_id == run.id}
@@ -74,8 +103,9 @@ class Reckoner:
 
 
 class _Walk:
-    def __init__(self, rows: Rows, *, is_warning: bool, from_scratch: bool) -> None:
+    def __init__(self, rows: Rows, rounds: Mapping[str, int], *, is_warning: bool, from_scratch: bool) -> None:
         self.plan = Plan(set(), set(), set())
+        self._rounds = rounds
         self._is_warning = is_warning
         self._from_scratch = from_scratch
         self._inside = {(run.parent_id, run.task_id, run.iteration): run for run in rows.values()}
@@ -84,23 +114,42 @@ class _Walk:
             self._below.setdefault(run.parent_id, []).append(run)
 
     def scope(self, spec: Spec, run_id: str | None, lanes: list[Lane]) -> None:
-        self._branches(spec, run_id)
+        self.branches(spec, run_id)
+        waiting = self._waiting(spec, run_id) if spec["kind"] == "dag" else set[str]()
         for lane in lanes:
             places = ((task, self._inside.get((run_id, task["id"], iteration))) for task, _, iteration in lane)
             found = [(task, run) for task, run in places if run is not None]
             bad = [(task, run) for task, run in found if run.state in BAD]
-            for task, run in bad:
-                self.again(task, run)
-            if self._is_warning and not bad:
-                self.plan.later.update(run.id for _, run in found if self._has_bad_below(run))
+            for task, run in bad[:1]:
+                if run.id in waiting:
+                    self.plan.dropped.update(one.id for one in self._tree(run))
+                else:
+                    self.again(task, run)
+            for _, run in bad[1:]:  # only where one before it was given its state by hand
+                self.plan.dropped.update(one.id for one in self._tree(run))
+            walked = found[found.index(bad[0]) + 1 :] if bad else found
+            if self._is_warning:
+                ended_well = (run for _, run in walked if run.state in DONE)
+                self.plan.later.update(run.id for run in ended_well if self._has_bad_below(run))
+
+    def _waiting(self, spec: Spec, run_id: str | None) -> set[str]:
+        """Ids of what stands in a Dag behind something that has not ended well: it has to wait for that."""
+        there = {task["id"]: self._inside.get((run_id, task["id"], None)) for task in enabled(spec["tasks"])}
+        found: set[str] = set()
+        for task in enabled(spec["tasks"]):
+            run = there[task["id"]]
+            before = [there[name] for name in dependencies(spec, task) if name in there]
+            if run is not None and any(one is None or one.state not in DONE for one in before):
+                found.add(run.id)
+        return found
 
     def again(self, spec: Spec, run: TaskRun) -> None:
         self.plan.again.add(run.id)
         if spec["kind"] == "directory":
-            self._branches(spec, run.id)
+            self.branches(spec, run.id)
             self._children(spec, run)
-        elif spec["kind"] != "job" and State.RUNNING in [change.state for change in run.history]:
-            self.scope(spec, run.id, lanes_of(spec) or [])
+        elif spec["kind"] not in LEAVES and State.RUNNING in [change.state for change in run.history]:
+            self.scope(spec, run.id, lanes_of(spec, self._rounds.get(run.id, 0)) or [])
 
     def _children(self, spec: Spec, run: TaskRun) -> None:
         goes_on = not self._from_scratch
@@ -112,8 +161,8 @@ class _Walk:
                 (self.plan.again if goes_on else self.plan.dropped).add(row.id)
             goes_on = False
 
-    def _branches(self, spec: Spec, run_id: str | None) -> None:
-        for name in ("errors", "finally"):
+    def branches(self, spec: Spec, run_id: str | None) -> None:
+        for name in ("errors", "finally", *AFTER_BRANCHES):
             for task in enabled(spec.get(name, [])):
                 run = self._inside.get((run_id, task["id"], None))
                 if run is not None:
@@ -130,7 +179,7 @@ class _Walk:
 
 def _all(spec: Spec) -> Iterator[Spec]:
     for value in spec.values():
-        if isinstance(value, list) and value and isinstance(value[0], dict):
+        if isinstance(value, list) and value and isinstance(value[0], dict) and "kind" in value[0]:
             for task in value:
                 yield task
                 yield from _all(task)

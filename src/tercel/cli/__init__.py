@@ -1,6 +1,7 @@
 """The command line. Each command lives in a module of its own that is imported when it is called.
 
-Exit codes: 0 done; 1 it ran and reports a failure; 2 wrong usage, or a flow or input that is refused.
+Exit codes: 0 done; 1 it ran and reports a failure; 2 wrong usage, or a flow or input that is refused; 3 an execution is
+left paused; 128 and the number of the signal that ended it.
 """
 
 import os
@@ -16,10 +17,13 @@ from tercel.errors import InvalidFlowError, InvalidInputError, InvalidSettingErr
 
 _COMMANDS = {
     "run": ("tercel.cli.run:run", "Run a flow here and now, without a server."),
-    "flow": ("tercel.cli.flow:flow", "Check flows; their JSON Schema for editors."),
-    "execution": ("tercel.cli.execution:execution", "Look at what ran: states, logs, outputs, files, metrics."),
+    "server": ("tercel.cli.server:server", "Stay, start flows at their dates, go on with what was interrupted."),
+    "flow": ("tercel.cli.flow:flow", "Check, save, list and delete flows; their JSON Schema for editors."),
+    "execution": ("tercel.cli.execution:execution", "Look at what ran, go on with it, run it again, change it."),
+    "trigger": ("tercel.cli.trigger:trigger", "See what starts flows by itself, and switch it off and on."),
     "workdir": ("tercel.cli.workdir:workdir", "Look into working directories as their tasks found or left them."),
     "cache": ("tercel.cli.cache:cache", "See, clear and prune the caches of working directories."),
+    "kv": ("tercel.cli.kv:kv", "Key-value pairs that flows of a namespace share."),
     "namespace": ("tercel.cli.namespace:namespace", "Files of a namespace."),
     "plugin": ("tercel.cli.plugin:plugin", "The types that tasks can have."),
     "completion": ("tercel.cli.completion:completion", "Print the shell's completion script."),

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import click
 
+from tercel.cli.groups import LateGroup
 from tercel.cli.live_view import duration_text
 from tercel.cli.options import home_option, meant_execution, settings_of
+from tercel.cli.standing import left_paused
 from tercel.model.execution import Execution
 from tercel.model.json_form import (
     duration_of,
@@ -27,25 +29,24 @@ _ID = click.argument("execution_id", metavar="EXECUTION")
 _JSON = click.option("--json", "as_json", is_flag=True, help="As JSON.")
 
 
-class _Group(click.Group):
-    """Imports what runs executions only when it is called."""
+_LATE = {
+    "recover": "tercel.cli.recovery",
+    "restart": "tercel.cli.recovery",
+    "kill": "tercel.cli.recovery",
+    "replay": "tercel.cli.actions",
+    "pause": "tercel.cli.actions",
+    "resume": "tercel.cli.actions",
+    "force-run": "tercel.cli.actions",
+    "change-status": "tercel.cli.actions",
+    "labels": "tercel.cli.actions",
+    "delete": "tercel.cli.actions",
+}
+"""To look at what ran needs no engine."""
 
-    _LATE = ("recover", "restart", "kill")
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return [*super().list_commands(ctx), *self._LATE]
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name in self._LATE:
-            from tercel.cli import recovery  # noqa: PLC0415  # to look at what ran needs no engine
-
-            return getattr(recovery, cmd_name)
-        return super().get_command(ctx, cmd_name)
-
-
-@click.group(cls=_Group)
+@click.group(cls=LateGroup, late=_LATE)
 def execution() -> None:
-    """Look at what ran; go on with what was interrupted or failed. EXECUTION is an id, or `last` for the newest one."""
+    """Look at what ran; go on with it, run it again, change it. EXECUTION is an id, or `last` for the newest one."""
 
 
 @execution.command("list")
@@ -66,6 +67,7 @@ def list_(
         query = ExecutionQuery(namespace=namespace, flow_id=flow_id, states=wanted, limit=limit)
         found = opened.call(opened.queries.search_executions(query))
         interrupted = opened.interrupted()
+        left = left_paused(opened)
     if as_json:
         _print_json([execution_json(one, []) for one in found])
         return
@@ -73,7 +75,7 @@ def list_(
         is_interrupted = one.id in interrupted
         took = "" if is_interrupted else _took(one)
         started = instant_text(one.history[0].date)
-        more = "  interrupted" if is_interrupted else ""
+        more = "  to be resumed" if one.id in left else "  interrupted" if is_interrupted else ""
         click.echo(f"{one.id}  {one.state:<8}  {started}  {took:>12}  {one.namespace}.{one.flow_id}{more}")
 
 
@@ -93,13 +95,21 @@ def show(execution_id: str, as_json: bool, home: Path | None) -> None:
         found = opened.call(opened.queries.get_execution(meant_execution(opened, execution_id)))
         runs = opened.call(opened.queries.task_runs(found.id))
         is_interrupted = found.id in opened.interrupted()
+        is_left = found.id in left_paused(opened)
     if as_json:
         _print_json(execution_json(found, runs))
         return
     click.echo(f"{found.namespace}.{found.flow_id} revision {found.revision}, execution {found.id}")
     took = "" if is_interrupted else f" in {_took(found)}"
     click.echo(f"{found.state}{took}, started {instant_text(found.history[0].date)}")
-    if is_interrupted:
+    if is_left and found.state is State.PAUSED:
+        click.echo(
+            f"It waits for a person: `tercel execution resume {found.id}` goes on with it, "
+            f"`tercel execution kill {found.id}` ends it."
+        )
+    elif is_left:
+        click.echo("It waits for an execution that it started and that is paused: `tercel execution list` shows it.")
+    elif is_interrupted:
         click.echo(
             f"Its process was ended in the middle: `tercel execution recover {found.id}` goes on with it, "
             f"`tercel execution kill {found.id}` ends it."

@@ -1,4 +1,4 @@
-"""`tercel flow`: check flows, and print their JSON Schema."""
+"""`tercel flow`: check flows, keep them, and print their JSON Schema."""
 
 import json
 import sys
@@ -7,13 +7,23 @@ from pathlib import Path
 
 import click
 
+from tercel.cli.groups import LateGroup
 from tercel.model.source import Checked, check_flow
 from tercel.plugins import catalog
 
+_LATE = {
+    "save": "tercel.cli.saved_flows",
+    "list": "tercel.cli.saved_flows",
+    "show": "tercel.cli.saved_flows",
+    "revisions": "tercel.cli.saved_flows",
+    "delete": "tercel.cli.saved_flows",
+}
+"""To check flows needs no home."""
 
-@click.group()
+
+@click.group(cls=LateGroup, late=_LATE)
 def flow() -> None:
-    """Check flows; their JSON Schema for editors."""
+    """Check and save flows; their JSON Schema for editors. FLOW is NAMESPACE.ID, or ID where only one has it."""
 
 
 @flow.command()
@@ -21,14 +31,9 @@ def flow() -> None:
 def validate(paths: tuple[Path, ...]) -> None:
     """Check flow files, and every *.yaml and *.yml below folders; tells every violation at once."""
     is_valid = True
-    for path in _flow_files(paths):
-        try:
-            checked = check_flow(path.read_text(encoding="utf-8"), catalog())
-        except (OSError, UnicodeDecodeError) as error:
-            click.echo(f"{click.style('✘', fg='red')} {path}\n  It cannot be read: {unreadable(error)}.", err=True)
-            is_valid = False
-        else:
-            is_valid = show_checked(checked, path) and is_valid
+    for path in flow_files(paths):
+        found = read_checked(path)
+        is_valid = found is not None and show_checked(found[1], path) and is_valid
     sys.exit(0 if is_valid else 1)
 
 
@@ -52,6 +57,16 @@ def unreadable(error: OSError | UnicodeDecodeError) -> str:
     return error.strerror or str(error) if isinstance(error, OSError) else "it is not UTF-8 text"
 
 
+def read_checked(path: Path) -> tuple[str, Checked] | None:
+    """The text of a flow file and what a check finds in it; None, and why is told, where it cannot be read."""
+    try:
+        source = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        click.echo(f"{click.style('✘', fg='red')} {path}\n  It cannot be read: {unreadable(error)}.", err=True)
+        return None
+    return source, check_flow(source, catalog())
+
+
 def show_checked(checked: Checked, path: Path) -> bool:
     """Tell what a check found: a line on standard output for a valid flow, the issues on standard error."""
     for warning in checked.warnings:
@@ -66,7 +81,8 @@ def show_checked(checked: Checked, path: Path) -> bool:
     return False
 
 
-def _flow_files(paths: tuple[Path, ...]) -> Iterator[Path]:
+def flow_files(paths: tuple[Path, ...]) -> Iterator[Path]:
+    """The files given, and every *.yaml and *.yml below the folders given."""
     for path in paths:
         if path.is_dir():
             yield from sorted(file for file in path.rglob("*") if file.suffix in {".yaml", ".yml"} and file.is_file())

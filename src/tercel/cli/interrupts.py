@@ -1,10 +1,13 @@
-"""Ctrl-C, SIGTERM and SIGHUP while executions run: the first one kills them cleanly, a second one ends at once."""
+"""Ctrl-C, SIGTERM and SIGHUP while executions run: the first one kills them cleanly, a second one ends at once.
+
+While one is paused and a person is asked, the first one leaves it paused.
+"""
 
 import os
 import signal
 from _thread import start_new_thread
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -13,6 +16,9 @@ import click
 from tercel.errors import TercelError
 from tercel.model.state import State
 from tercel.store import Bell
+
+LEFT_PAUSED = 3
+"""The exit code where an execution is left paused, for another process to resume."""
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -29,6 +35,7 @@ class Interrupts:
     def __init__(self) -> None:
         self.heard: signal.Signals | None = None
         self._kill: Callable[[], object] | None = None
+        self._leaves = False
         self._has_begun = Bell()
         self._before: dict[signal.Signals, Any] = {}
 
@@ -52,10 +59,22 @@ class Interrupts:
         """There is something to kill."""
         self._has_begun.ring()
 
+    @contextmanager
+    def asking(self) -> Generator[None]:
+        """While the block runs a signal kills nothing: whoever asks sees by `heard` that there will be no answer."""
+        self._leaves = True
+        try:
+            yield
+        finally:
+            self._leaves = False
+
     def exit_code(self, state: State) -> int:
-        """The exit code for an execution that ended in *state*."""
-        if state is State.KILLED and self.heard is not None and self.heard is not signal.SIGINT:
+        """The exit code for an execution that ended in *state*, or is left paused."""
+        is_stopped = state in (State.KILLED, State.PAUSED)
+        if is_stopped and self.heard is not None and self.heard is not signal.SIGINT:
             return 128 + self.heard
+        if state is State.PAUSED:
+            return LEFT_PAUSED
         return 0 if state in {State.SUCCESS, State.WARNING} else 1
 
     def _hear(self, number: int, _: FrameType | None) -> None:
@@ -63,6 +82,8 @@ class Interrupts:
             # Nothing is waited for: the watchdog ends what runs, and `tercel execution recover` finds what is left.
             os._exit(128 + number)
         self.heard = signal.Signals(number)
+        if self._leaves:
+            return
         if self._kill is None:
             raise SystemExit(128 + number)
         start_new_thread(self._end, (self._kill,))  # not here: the main thread may hold a lock that killing needs

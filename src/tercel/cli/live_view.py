@@ -6,14 +6,16 @@ terminal the task runs that are under way stand below, redrawn in place; elsewhe
 
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from heapq import heappop, heappush
-from itertools import groupby
+from itertools import groupby, pairwise
 from threading import Condition, Thread
 from time import monotonic
 from typing import TextIO
 
+from tercel.executor import retry_id
 from tercel.model.execution import Execution, TaskRun
 from tercel.model.logs import LogEntry
 from tercel.model.state import State, StateChange
@@ -24,9 +26,13 @@ _COLOURS: Mapping[str, str] = {
     State.WARNING: "33",
     State.FAILED: "31",
     State.KILLED: "31",
+    State.CANCELLED: "31",
+    State.RETRIED: "31",
     State.SKIPPED: "90",
     State.RUNNING: "34",
     State.RETRYING: "33",
+    State.PAUSED: "33",
+    State.QUEUED: "33",
     LogLevel.WARN: "33",
     LogLevel.ERROR: "31",
     LogLevel.DEBUG: "90",
@@ -37,14 +43,17 @@ _MARKS: Mapping[str, str] = {
     State.WARNING: "⚠",
     State.FAILED: "✘",
     State.KILLED: "✘",
+    State.CANCELLED: "✘",
+    State.RETRIED: "↻",
     State.SKIPPED: "-",
     State.RUNNING: "▸",
     State.RETRYING: "↻",
+    State.PAUSED: "‖",
+    State.QUEUED: "‖",
 }
-_TOLD = frozenset(
-    {State.RUNNING, State.RETRYING, State.SUCCESS, State.WARNING, State.FAILED, State.KILLED, State.SKIPPED}
-)
-_QUEUED = frozenset({State.CREATED, State.RESTARTED})
+_TOLD = frozenset(_MARKS)
+_TOLD_OF_EXECUTIONS = frozenset({State.QUEUED, State.RETRIED})
+_ABOUT_TO_RUN = frozenset({State.CREATED, State.RESTARTED})
 _MOST_ACTIVE = 8
 _LONGEST_VALUE = 40
 _WAIT_S = 0.3
@@ -57,7 +66,7 @@ class LiveView:
     """Shows one execution; its methods are called from any thread.
 
     Args:
-        execution_id: the execution to show; what others do is left out.
+        execution_id: the execution to show, and those that try the same again; what others do is left out.
         min_level: log lines below it are left out.
         is_live: redraw what is under way, and use colours.
         since: what happened before is left out.
@@ -72,7 +81,7 @@ class LiveView:
         is_live: bool | None = None,
         since: datetime | None = None,
     ) -> None:
-        self._execution_id = execution_id
+        self._shown = {execution_id}
         self._since = since
         self._out = out or sys.stdout
         self._min_rank = LEVEL_RANK[min_level]
@@ -82,6 +91,7 @@ class LiveView:
         self._count = 0
         self._size = 0
         self._is_closed = False
+        self._is_held = False
         self._thread: Thread | None = None
         self._seen: dict[str, int] = {}
         self._active: dict[str, str] = {}
@@ -89,9 +99,12 @@ class LiveView:
 
     def changed(self, execution: Execution, runs: Sequence[TaskRun]) -> None:
         """Show what a commit changed."""
-        if execution.id != self._execution_id:
+        if execution.id not in self._shown:
             return
+        if execution.state is State.RETRIED:
+            self._shown.add(retry_id(execution))
         with self._wake:
+            self._take(self._changes_of_execution(execution))
             for run in runs:
                 self._take(self._changes_of(run))
             self._redraw()
@@ -101,7 +114,7 @@ class LiveView:
         shown = [
             entry
             for entry in entries
-            if entry.execution_id == self._execution_id and LEVEL_RANK[entry.level] >= self._min_rank
+            if entry.execution_id in self._shown and LEVEL_RANK[entry.level] >= self._min_rank
         ]
         blocks: list[tuple[datetime, str]] = []
         # The lines of one block of output have one time: they are told as one, since there may be a million of them.
@@ -121,6 +134,21 @@ class LiveView:
         if self._thread is not None:
             self._thread.join()
 
+    @contextmanager
+    def held(self) -> Generator[None]:
+        """Show what waits, and nothing more while the block runs: it has the terminal to itself."""
+        with self._wake:
+            active, self._active = self._active, {}
+            self._write(self._due(float("inf")))
+            self._active = active
+            self._is_held = True
+        try:
+            yield
+        finally:
+            with self._wake:
+                self._is_held = False
+                self._redraw()
+
     def _take(self, lines: Sequence[tuple[datetime, str]]) -> None:
         """Keep lines until those that belong before them have come; the lock is held."""
         now = monotonic()
@@ -137,7 +165,7 @@ class LiveView:
     def _show_in_time(self) -> None:
         with self._wake:
             while not self._is_closed:
-                lines = self._due(monotonic() - _WAIT_S)
+                lines = [] if self._is_held else self._due(monotonic() - _WAIT_S)
                 if lines:
                     self._write(lines)
                 self._wake.wait(_WAIT_S / 3)
@@ -151,8 +179,22 @@ class LiveView:
         return lines
 
     def _redraw(self) -> None:
-        if self._is_live:
+        if self._is_live and not self._is_held:
             self._write([])
+
+    def _changes_of_execution(self, execution: Execution) -> list[tuple[datetime, str]]:
+        seen = self._seen.get(execution.id, 0)
+        lines = [
+            (change.date, self._line(change, execution.flow_id))
+            for change in execution.history[seen:]
+            if change.state in _TOLD_OF_EXECUTIONS and self._is_told(change)
+        ]
+        self._seen[execution.id] = len(execution.history)
+        if execution.state is State.QUEUED:
+            self._active[execution.id] = self._marked(execution.flow_id, execution.state)
+        else:
+            self._active.pop(execution.id, None)
+        return lines
 
     def _changes_of(self, run: TaskRun) -> list[tuple[datetime, str]]:
         lines: list[tuple[datetime, str]] = []
@@ -161,16 +203,24 @@ class LiveView:
         if len(run.history) < seen:
             seen = 0
         for change in run.history[seen:]:
-            if change.state in _TOLD and (self._since is None or change.date >= self._since):
+            if change.state in _TOLD and self._is_told(change):
                 took = f" in {duration_text(change.date - begun_at(run.history))}" if change.state.is_terminal else ""
-                mark = self._painted(f"{_MARKS[change.state]} {name} {change.state}", change.state)
-                lines.append((change.date, f"{change.date:%H:%M:%S} {mark}{took}"))
+                lines.append((change.date, f"{self._line(change, name)}{took}"))
         self._seen[run.id] = len(run.history)
         if run.state.is_terminal:
             self._active.pop(run.id, None)
-        elif run.state not in _QUEUED:
-            self._active[run.id] = self._painted(f"{_MARKS.get(run.state, '·')} {name} {run.state}", run.state)
+        elif run.state not in _ABOUT_TO_RUN:
+            self._active[run.id] = self._marked(name, run.state)
         return lines
+
+    def _is_told(self, change: StateChange) -> bool:
+        return self._since is None or change.date >= self._since
+
+    def _line(self, change: StateChange, name: str) -> str:
+        return f"{change.date:%H:%M:%S} {self._marked(name, change.state)}"
+
+    def _marked(self, name: str, state: State) -> str:
+        return self._painted(f"{_MARKS.get(state, '·')} {name} {state}", state)
 
     def _write(self, lines: Sequence[str]) -> None:
         if not self._is_live:
@@ -213,8 +263,11 @@ def duration_text(duration: timedelta) -> str:
 
 
 def begun_at(history: Sequence[StateChange]) -> datetime:
-    """When what has this history began: was made, or restarted last."""
-    return next((change.date for change in reversed(history) if change.state is State.RESTARTED), history[0].date)
+    """When what has this history began: was made, or restarted last after its end."""
+    for later, earlier in pairwise(reversed(history)):
+        if later.state is State.RESTARTED and earlier.state.is_terminal:
+            return later.date
+    return history[0].date
 
 
 def _heading(entry: LogEntry) -> tuple[datetime, LogLevel, str | None]:

@@ -1,12 +1,12 @@
 """`tercel execution recover`, `restart` and `kill`: going on with what was interrupted or failed, or ending it."""
 
-import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 
+from tercel.cli.following import Following, Paused, follow, tell_left, wait_for_others
 from tercel.cli.interrupts import Interrupts
 from tercel.cli.live_view import LiveView
 from tercel.cli.options import (
@@ -18,16 +18,18 @@ from tercel.cli.options import (
     task_runner_option,
 )
 from tercel.cli.output import standard_output
-from tercel.cli.run import end_of, ended_text, folder_namespace_files, read_flow_file, summarise
+from tercel.cli.questions import is_answered
+from tercel.cli.reaching import refuse_elsewhere
+from tercel.cli.run import folder_namespace_files, leave, read_flow_file, tell_problems
+from tercel.cli.standing import left_paused
+from tercel.cli.summary import ended_text
 from tercel.errors import UserError
-from tercel.model.execution import Execution, TaskRun
+from tercel.model.execution import Execution
 from tercel.model.flow import Flow
-from tercel.model.logs import LogEntry
 from tercel.model.state import State
 from tercel.model.task import LogLevel
 from tercel.server import Engine, open_home, read_home
 from tercel.settings import Settings
-from tercel.store.home import home_users
 
 
 @click.command()
@@ -41,9 +43,9 @@ def recover(
 ) -> None:
     """Go on with executions that were interrupted, all of them where none is named, to their end.
 
-    Tasks that had ended are not run again; those that were under way are, three times at most. Give
-    --namespace-files and --task-runner as they were given to `tercel run`. Exit code 0 where all end in SUCCESS or
-    WARNING.
+    Tasks that had ended are not run again; those that were under way are, three times at most. Executions that wait
+    for those named, or that they wait for, go on with them. Give --namespace-files and --task-runner as they were given
+    to `tercel run`. Exit code 0 where all end in SUCCESS or WARNING, 3 where one is left paused, 1 otherwise.
     """
     settings = settings_of(home, task_runner=task_runner)
     meant = _interrupted(settings, execution_ids)
@@ -52,31 +54,36 @@ def recover(
         return
     output, out = standard_output()
     serve = folder_namespace_files(folder)
-    with Interrupts() as interrupts, open_home(settings, namespace_files=serve, recover=False) as engine:
+    with (
+        Interrupts() as interrupts,
+        open_home(settings, what="tercel execution recover", namespace_files=serve, recover=False) as engine,
+    ):
+        tell_problems(engine)
         is_live = output.isatty() and len(meant) == 1
         views = [LiveView(one, out=out, min_level=LogLevel(log_level.upper()), is_live=is_live) for one in meant]
-
-        def changed(execution: Execution, runs: Sequence[TaskRun]) -> None:
-            for view in views:
-                view.changed(execution, runs)
-
-        def logged(entries: Sequence[LogEntry]) -> None:
-            for view in views:
-                view.logged(entries)
-
-        engine.watch(changed, logged)
-        interrupts.starting(lambda: _kill_all(engine))
-        engine.recover(meant)
+        following = Following(engine, interrupts, views, out, can_ask=is_answered(out))
+        interrupts.starting(following.kill)
+        adopted = engine.adopt(engine.interrupted_with(meant))
+        following.take(adopted)
+        engine.go_on(adopted)
         interrupts.started()
-        ended = [engine.call(engine.operations.wait(execution_id)) for execution_id in engine.recovered]
-        for execution_id in engine.recovered:
+        outcome = following.wait(adopted)
+        for execution_id in adopted:
             engine.call(engine.queries.metrics(execution_id))  # writes what waits of the log
-        for view in views:
-            view.close()
+        following.close()
         click.echo("", file=out)
-        for execution in ended:
+        if isinstance(outcome, Paused):
+            found = [engine.call(engine.queries.get_execution(one)) for one in adopted]
+        else:
+            found = outcome
+        for execution in found:
             click.echo(ended_text(execution), file=out)
-    sys.exit(max((interrupts.exit_code(execution.state) for execution in ended), default=0))
+        if isinstance(outcome, Paused):
+            tell_left(outcome.execution)
+        else:
+            wait_for_others(following, out)
+    states = [State.PAUSED if execution.is_open else execution.state for execution in found]
+    leave(output, max(map(interrupts.exit_code, states), default=0))
 
 
 @click.command()
@@ -123,25 +130,17 @@ def restart(
         Interrupts() as interrupts,
         open_home(settings, what="tercel execution restart", namespace_files=serve, recover=False) as engine,
     ):
-        for problem in engine.problems:
-            click.echo(f"Warning: {problem}", err=True)
+        tell_problems(engine)
         execution = engine.call(engine.operations.restartable(execution_id))
         if mended is not None:
             revision = _saved(engine, execution, *mended)
-        began = datetime.now(UTC)
-        min_level = LogLevel(log_level.upper())
-        view = LiveView(execution_id, out=out, min_level=min_level, is_live=output.isatty(), since=began)
-        stop = engine.watch(view.changed, view.logged)
-        interrupts.starting(lambda: engine.call(engine.operations.kill(execution_id)))
-        engine.call(engine.operations.restart(execution_id, revision=revision, from_scratch=from_scratch))
-        interrupts.started()
-        execution, runs, metrics = end_of(engine, execution_id)
-        stop()
-        view.close()
-        summarise(out, engine, execution, runs, metrics)
-    if output.error is not None:
-        raise click.ClickException(f"The output could not be written: {output.error.strerror}.")
-    sys.exit(interrupts.exit_code(execution.state))
+
+        def begin(_: Following) -> None:
+            engine.call(engine.operations.restart(execution_id, revision=revision, from_scratch=from_scratch))
+
+        since = datetime.now(UTC)
+        code = follow(engine, interrupts, execution_id, begin, out, log_level=log_level, since=since)
+    leave(output, code)
 
 
 def _saved(engine: Engine, execution: Execution, source: str, flow: Flow) -> int:
@@ -159,39 +158,38 @@ def _saved(engine: Engine, execution: Execution, source: str, flow: Flow) -> int
 @click.argument("execution_id", metavar="EXECUTION")
 @home_option
 def kill(execution_id: str, home: Path | None) -> None:
-    """End an execution that was interrupted: it becomes KILLED. One that runs is killed where it runs, by Ctrl-C."""
+    """End an execution that no process has any more, with all that it started: it becomes KILLED.
+
+    One that runs is killed where it runs, by Ctrl-C.
+    """
     settings = settings_of(home)
     meant = _interrupted(settings, [execution_id])
-    with open_home(settings, recover=False) as engine:
+    with open_home(settings, what="tercel execution kill", recover=False) as engine:
         engine.recover(meant, to_kill=True)
         for one in engine.recovered:
             click.echo(ended_text(engine.call(engine.operations.wait(one))))
 
 
 def _interrupted(settings: Settings, execution_ids: Collection[str]) -> list[str]:
-    """The executions meant, all interrupted ones where none is named; each that is not one of them is refused."""
+    """The executions meant, each of which has to be an interrupted one.
+
+    Where none is named, all that are, without those that are left paused.
+    """
     with read_home(settings) as home:
         interrupted = home.interrupted()
-        for execution_id in execution_ids:
+        if not execution_ids:
+            left = left_paused(home)
+            return [execution_id for execution_id in interrupted if execution_id not in left]
+        meant = [meant_execution(home, execution_id) for execution_id in execution_ids]
+        for execution_id in meant:
             if execution_id in interrupted:
                 continue
             execution = home.call(home.queries.get_execution(execution_id))
-            if execution.state.is_terminal:
-                raise UserError(
-                    f"The execution {execution_id} was not interrupted: it ended in {execution.state}.",
-                    f"`tercel execution restart {execution_id}` goes on at what failed."
-                    if execution.state in {State.FAILED, State.KILLED}
-                    else "",
-                )
-            owner = home.open_elsewhere().get(execution_id)
-            users = [str(user) for user in home_users(settings.home) if user.id == owner]
+            if execution.is_open:
+                refuse_elsewhere(home, execution_id, "Press Ctrl-C there, or send SIGTERM to that process, to kill it.")
+            hint = f"`tercel execution restart {execution_id}` goes on at what failed."
             raise UserError(
-                f"The execution {execution_id} runs in {''.join(users) or 'another process'}.",
-                "Press Ctrl-C there, or send SIGTERM to that process, to kill it.",
+                f"The execution {execution_id} was not interrupted: it ended in {execution.state}.",
+                hint if execution.state in {State.FAILED, State.KILLED} else "",
             )
-    return list(execution_ids or interrupted)
-
-
-def _kill_all(engine: Engine) -> None:
-    for execution_id in engine.recovered:
-        engine.call(engine.operations.kill(execution_id))
+        return meant

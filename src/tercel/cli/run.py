@@ -1,16 +1,14 @@
 """`tercel run`: one flow, here and now."""
 
-import json
 import sys
-from collections.abc import Mapping, Sequence
-from itertools import islice
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TextIO, cast
+from typing import NoReturn
 
 import click
 
+from tercel.cli.following import Following, follow
 from tercel.cli.interrupts import Interrupts
-from tercel.cli.live_view import LiveView, begun_at, duration_text, printable
 from tercel.cli.options import (
     home_option,
     log_level_option,
@@ -19,23 +17,17 @@ from tercel.cli.options import (
     settings_of,
     task_runner_option,
 )
-from tercel.cli.output import standard_output
-from tercel.model.execution import Execution, TaskRun
+from tercel.cli.output import Output, standard_output
+from tercel.cli.standing import left_paused
 from tercel.model.flow import Flow
 from tercel.model.inputs import STORED
-from tercel.model.json_form import execution_json, metric_json, stored_files
-from tercel.model.logs import Metric
 from tercel.model.source import check_flow
-from tercel.model.state import State
-from tercel.model.task import LogLevel
 from tercel.operations import new_execution_id
 from tercel.plugins import catalog
-from tercel.server import Engine, Home, open_home
+from tercel.server import Engine, open_home
 from tercel.storage.namespace_files import FolderNamespaceFiles, NamespaceFiles
 
 _REFUSED = 2
-_MOST_SHOWN = 2000
-_MOST_ROWS = 100
 
 
 @click.command()
@@ -61,8 +53,11 @@ def run(
 ) -> None:
     """Run the flow in FLOW.yaml to its end.
 
-    Exit code 0 for SUCCESS and WARNING, 1 for FAILED and KILLED, 2 for a flow or input that is refused. Ctrl-C and
-    SIGTERM (exit code 143) kill the execution cleanly; a second one ends everything at once.
+    Exit code 0 for SUCCESS and WARNING, 1 for all other ends, 2 for a flow or input that is refused, 3 where it is
+    left paused. Ctrl-C and SIGTERM (exit code 143) kill the execution cleanly; a second one ends everything at once.
+
+    An execution that pauses asks on a terminal how to go on; elsewhere, or after Ctrl-C there, it is left paused, and
+    `tercel execution resume` goes on with it.
     """
     source, flow = read_flow_file(flow_file)
     paths = _file_inputs(flow, inputs, files)
@@ -70,36 +65,17 @@ def run(
     settings = settings_of(home, task_runner=task_runner)
     output, out = standard_output()
     serve = folder_namespace_files(folder)
-    with Interrupts() as interrupts, open_home(settings, namespace_files=serve, on_wait=_tell, recover=False) as engine:
+    with Interrupts() as interrupts, open_home(settings, namespace_files=serve, on_wait=tell, recover=False) as engine:
         _tell_interrupted(engine)
-        for problem in engine.problems:
-            _tell(f"Warning: {problem}")
+        tell_problems(engine)
         execution_id = new_execution_id()
-        view = LiveView(execution_id, out=out, min_level=LogLevel(log_level.upper()), is_live=output.isatty())
-        stop = engine.watch() if as_json else engine.watch(view.changed, view.logged)
-        saved = engine.call(engine.operations.save_flow(source, flow))
-        interrupts.starting(lambda: engine.call(engine.operations.kill(execution_id)))
-        engine.call(engine.operations.start(saved, inputs, files=paths, labels=labels, execution_id=execution_id))
-        interrupts.started()
-        execution, runs, metrics = end_of(engine, execution_id)
-        stop()
-        view.close()
-        if as_json:
-            shown = execution_json(execution, runs) | {"metrics": [metric_json(metric) for metric in metrics]}
-            click.echo(json.dumps(shown, ensure_ascii=False, indent=2), file=out)
-        else:
-            summarise(out, engine, execution, runs, metrics)
-    if output.error is not None:
-        raise click.ClickException(f"The output could not be written: {output.error.strerror}.")
-    sys.exit(interrupts.exit_code(execution.state))
 
+        def begin(_: Following) -> None:
+            saved = engine.call(engine.operations.save_flow(source, flow))
+            engine.call(engine.operations.start(saved, inputs, files=paths, labels=labels, execution_id=execution_id))
 
-def end_of(engine: Engine, execution_id: str) -> tuple[Execution, list[TaskRun], list[Metric]]:
-    """An execution, its task runs and its metrics, once it has ended and its log is written."""
-    engine.call(engine.operations.wait(execution_id))
-    execution = engine.call(engine.queries.get_execution(execution_id))
-    runs = engine.call(engine.queries.task_runs(execution_id))
-    return execution, runs, engine.call(engine.queries.metrics(execution_id))
+        code = follow(engine, interrupts, execution_id, begin, out, log_level=log_level, as_json=as_json)
+    leave(output, code)
 
 
 def read_flow_file(flow_file: Path) -> tuple[str, Flow]:
@@ -149,74 +125,26 @@ class _Folder:
         return FolderNamespaceFiles(self._folder, namespace)
 
 
-def _tell(sentence: str) -> None:
+def tell(sentence: str) -> None:
+    """Say something on standard error."""
     click.echo(sentence, err=True)
 
 
+def tell_problems(engine: Engine) -> None:
+    """Say what of the environment cannot be used."""
+    for problem in engine.problems:
+        tell(f"Warning: {problem}")
+
+
+def leave(output: Output, code: int) -> NoReturn:
+    """End the program; where standard output could not be written, say so and fail."""
+    if output.error is not None:
+        raise click.ClickException(f"The output could not be written: {output.error.strerror}.")
+    sys.exit(code)
+
+
 def _tell_interrupted(engine: Engine) -> None:
-    count = len(engine.interrupted())
+    count = len(engine.interrupted()) - len(left_paused(engine))
     if count:
         were, them = ("execution was", "it") if count == 1 else ("executions were", "them")
-        _tell(f"{count} {were} interrupted; `tercel execution recover` goes on with {them}.")
-
-
-def summarise(
-    out: TextIO, home: Home, execution: Execution, runs: Sequence[TaskRun], metrics: Sequence[Metric]
-) -> None:
-    """Print how an execution ended and what came of it, for people."""
-    click.echo(f"\n{ended_text(execution)}", file=out)
-    if execution.message:
-        click.echo(printable(execution.message), file=out)
-    for run_ in runs:
-        if run_.state is State.FAILED and run_.message:
-            click.echo(f"  {run_.task_id}: {printable(run_.message)}", file=out)
-    if execution.outputs:
-        _list(out, "Outputs", {name: _text(value) for name, value in execution.outputs.items()})
-    of_tasks = {name: value for run_ in runs for name, value in _plain_outputs(run_)}
-    if of_tasks:
-        _list(out, "Outputs of tasks", of_tasks)
-    if metrics:
-        _list(out, "Metrics", {f"{one.task_id}.{one.name}": f"{one.value:g} ({one.type})" for one in metrics})
-    found = stored_files(runs)
-    if found:
-        _list(out, "Files", {name: str(home.storage.path_of(uri)) for name, uri in found.items()})
-
-
-def ended_text(execution: Execution) -> str:
-    """How an execution ended, for people, and how long it took since it began or was restarted."""
-    took = duration_text(execution.history[-1].date - begun_at(execution.history))
-    colour = {State.SUCCESS: "green", State.WARNING: "yellow"}.get(execution.state, "red")
-    return f"{click.style(execution.state.value, fg=colour, bold=True)} in {took}, execution {execution.id}"
-
-
-def _plain_outputs(run_: TaskRun) -> list[tuple[str, str]]:
-    """Outputs for people: values that are neither empty nor stored files."""
-    name = run_.task_id if run_.value is None else f"{run_.task_id}[{run_.value}]"
-    shown: list[tuple[str, str]] = []
-    for key, value in run_.outputs.items():
-        if key in {"exitCode", "taskRunner"} or _is_files(value):
-            continue
-        shown.append((f"{name}.{key}", _text(value)))
-    return shown
-
-
-def _is_files(value: object) -> bool:
-    if isinstance(value, str):
-        return value.startswith("kestra://")
-    if isinstance(value, Mapping):
-        return all(_is_files(item) for item in cast("Mapping[str, object]", value).values())
-    return value is None
-
-
-def _text(value: object) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}… ({len(text):,} characters)"
-
-
-def _list(out: TextIO, title: str, rows: Mapping[str, str]) -> None:
-    shown = dict(islice(rows.items(), _MOST_ROWS))
-    width = min(max(map(len, shown)), 48)
-    lines = "".join(f"  {printable(name):<{width}}  {printable(value)}\n" for name, value in shown.items())
-    if len(rows) > len(shown):
-        lines += f"  … and {len(rows) - len(shown):,} more; --json prints all\n"
-    click.echo(f"\n{title}:\n{lines}", file=out, nl=False)
+        tell(f"{count} {were} interrupted; `tercel execution recover` goes on with {them}.")

@@ -7,7 +7,7 @@ its arguments by position; those left out at the end are not passed. It raises a
 |---|---|---|
 | `secret` | key, namespace, subkey | text |
 | `kv` | key, namespace, error_on_missing | any value, None where missing |
-| `read` | path, namespace | text |
+| `read` | path, namespace, version | text |
 | `file_uri` | path, namespace | text |
 | `file_size` | path, namespace | bytes |
 | `file_exists`, `is_file_empty` | path, namespace | boolean |
@@ -278,6 +278,14 @@ def _path_service(service: str, function: str) -> Callable[[Rendering, object, o
     return run
 
 
+def _read(rendering: Rendering, path: object, namespace: object, version: object) -> object:
+    name = text_of(path, _argument("path", "read"))
+    if not name:
+        raise ExpressionError(f"{_argument('path', 'read')} is empty")
+    number = None if version is None else integer_of(version, _argument("version", "read"))
+    return rendering.service("read", "read", name, namespace, number)
+
+
 def _service(service: str, function: str) -> Callable[..., object]:
     """Make a function that hands its arguments on."""
 
@@ -373,7 +381,7 @@ FUNCTIONS: Mapping[str, Builtin] = {
     "env": Builtin(_env, "name*", "default"),
     "secret": Builtin(_secret, "key*", "namespace", "subkey"),
     "kv": Builtin(_kv, "key*", "namespace", "errorOnMissing"),
-    "read": Builtin(_path_service("read", "read"), "path*", "namespace"),
+    "read": Builtin(_read, "path*", "namespace", "version"),
     "fileURI": Builtin(_path_service("file_uri", "fileURI"), "path*", "namespace"),
     "fileSize": Builtin(_path_service("file_size", "fileSize"), "path*", "namespace"),
     "fileExists": Builtin(_path_service("file_exists", "fileExists"), "path*", "namespace"),

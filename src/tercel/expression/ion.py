@@ -1,4 +1,4 @@
-"""Ion texts: writing values, and reading the first value of a text.
+"""Ion texts: writing values and rows, and reading the first value of a text.
 
 Reads nulls of every type, numbers in every notation, timestamps (to ISO text), symbols, texts, blobs and clobs,
 lists, structs, s-expressions (as lists), annotations (skipped) and comments.
@@ -6,6 +6,7 @@ lists, structs, s-expressions (as lists), annotations (skipped) and comments.
 
 import json
 import re
+from collections.abc import Callable
 from datetime import date, datetime, time, timedelta
 from typing import NoReturn
 
@@ -50,14 +51,31 @@ def ion_text(value: object, budget: Budget) -> str:
     Raises:
         ExpressionError: the value is nested too deep or too large for the budget.
     """
+    return _written(value, budget, _scalar)
+
+
+def ion_row(value: object) -> str:
+    """Write a value as a row of a file: as `ion_text`, but instants and days as timestamps, for other programs.
+
+    Raises:
+        ExpressionError: as `ion_text`.
+
+    Example:
+        >>> ion_row({"day": date(2030, 1, 2), "text": "x"})
+        '{day:2030-01-02,text:"x"}'
+    """
+    return _written(value, Budget(), _row_scalar)
+
+
+def _written(value: object, budget: Budget, scalar: Callable[[object], str]) -> str:
     parts: list[str] = []
-    _write(value, parts, budget, 0)
+    _write(value, parts, budget, 0, scalar)
     text = "".join(parts)
     budget.text(len(text), narrow=text.isascii())
     return text
 
 
-def _write(value: object, parts: list[str], budget: Budget, depth: int) -> None:
+def _write(value: object, parts: list[str], budget: Budget, depth: int, scalar: Callable[[object], str]) -> None:
     budget.spend()
     if depth > _MAX_DEPTH:
         raise ExpressionError(f"The value is nested deeper than {_MAX_DEPTH}, too deep for Ion.")
@@ -67,18 +85,18 @@ def _write(value: object, parts: list[str], budget: Budget, depth: int) -> None:
         separator = "{"
         for key, member in list(value.items()):
             parts.append(f"{separator}{_name(key if isinstance(key, str) else scalar_text(key))}:")
-            _write(member, parts, budget, depth + 1)
+            _write(member, parts, budget, depth + 1, scalar)
             separator = ","
         parts.append("}" if value else "{}")
     elif is_list(value):
         separator = "["
         for member in value:
             parts.append(separator)
-            _write(member, parts, budget, depth + 1)
+            _write(member, parts, budget, depth + 1, scalar)
             separator = ","
         parts.append("]" if value else "[]")
     else:
-        text = _scalar(value)
+        text = scalar(value)
         budget.text(len(text), narrow=text.isascii())
         parts.append(text)
 
@@ -99,6 +117,19 @@ def _scalar(value: object) -> str:
             text = scalar_text(value)
             is_decimal = value is not None and not isinstance(value, (bool, int))
             return f"{text}." if is_decimal and "." not in text else text
+
+
+def _row_scalar(value: object) -> str:
+    match value:
+        case datetime():
+            text = scalar_text(value)
+            return text if value.tzinfo is not None else f'LocalDateTime::"{text}"'
+        case date():
+            return value.isoformat()
+        case time():
+            return f'{"OffsetTime" if value.tzinfo else "LocalTime"}::"{scalar_text(value)}"'
+        case _:
+            return _scalar(value)
 
 
 def _double(number: float) -> str:

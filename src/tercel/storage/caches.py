@@ -16,11 +16,11 @@ import msgspec
 
 from tercel.errors import NotFoundError
 from tercel.model.packs import PackedTree
+from tercel.model.slugs import murmur_hash
 from tercel.storage import (
     InternalStorage,
     cache_folder,
     format_uri,
-    murmur_hash,
     namespace_path,
     parse_uri,
 )
@@ -28,7 +28,7 @@ from tercel.storage import (
 FORMAT_VERSION = 2
 _POINTER, _USED, _OBJECTS, _SUFFIX = "current.json", "used.json", "objects", ".tar.zst"
 
-_NOT_FLOWS = frozenset({"_files", "_kv"})
+_NOT_FLOWS = frozenset({"_files", "_versions", "_kv"})
 # Nothing else is ever listed or removed, whatever folders of users are called.
 _OURS = re.compile(r"(.*/cache(?:/[0-9a-f]{32}){0,2})/(current\.json|objects/[0-9a-f]{32}\.tar\.zst)", re.DOTALL)
 
@@ -314,7 +314,7 @@ class Caches:
             if name == "cache":
                 found.append(folder)
                 continue
-            passed = {"_files", "_kv", "tasks", "inputs", "trigger"} if parent.endswith("/executions") else _NOT_FLOWS
+            passed = {*_NOT_FLOWS, "tasks", "inputs", "trigger"} if parent.endswith("/executions") else _NOT_FLOWS
             waiting += [f"{folder}/{child}" for child in self._storage.folders(folder or "/") if child not in passed]
         return found
 

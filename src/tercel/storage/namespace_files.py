@@ -1,7 +1,11 @@
 """Namespace files: a tree of files for each namespace, in internal storage or straight from a folder.
 
-Knows names, folders, executable bits and the include and exclude of `namespaceFiles`. Writing the files into a
-working directory is the worker's.
+Knows names, folders, executable bits, versions, and the include and exclude of `namespaceFiles`. Writing the files
+into a working directory is the worker's.
+
+What a put or delete takes away stays as a numbered version of that path, below the folder `_versions`. The numbers of a
+path only grow: the first content has 1, each put and each delete the next one. The latest content lies at the file's
+own address and has the number after the last one kept.
 """
 
 import os
@@ -10,13 +14,21 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
+from threading import RLock
 from typing import BinaryIO, Protocol
 
 import msgspec
 
 from tercel.errors import NotFoundError, StorageError, UserError
 from tercel.model.globs import namespace_globs
-from tercel.storage import InternalStorage, format_uri, namespace_file_path, parse_uri, split_path
+from tercel.storage import (
+    InternalStorage,
+    format_uri,
+    namespace_file_path,
+    namespace_version_folder,
+    parse_uri,
+    split_path,
+)
 from tercel.storage.local import copy_content
 
 
@@ -33,6 +45,22 @@ class NamespaceFile(msgspec.Struct, frozen=True, kw_only=True):
     size: int
     modified_at: datetime
     executable: bool = False
+
+
+class FileVersion(msgspec.Struct, frozen=True, kw_only=True):
+    """One version of a namespace file.
+
+    Attributes:
+        number: from 1; a path's numbers only grow.
+        size: in bytes; 0 for a deletion.
+        modified_at: when it came to be, in UTC.
+        is_deletion: there was no file from then on.
+    """
+
+    number: int
+    size: int
+    modified_at: datetime
+    is_deletion: bool = False
 
 
 class NamespaceFiles(Protocol):
@@ -52,8 +80,16 @@ class NamespaceFiles(Protocol):
         """
         ...
 
-    def get(self, path: str) -> BinaryIO:
-        """Open a file for reading; NotFoundError when there is none. The caller closes it."""
+    def get(self, path: str, version: int | None = None) -> BinaryIO:
+        """Open a file, or an earlier version of it; NotFoundError when there is none. The caller closes it."""
+        ...
+
+    def versions(self, path: str) -> tuple[FileVersion, ...]:
+        """Give all versions of a file, the oldest first and the present one last; none where there never was one."""
+        ...
+
+    def restore(self, path: str, version: int) -> NamespaceFile:
+        """Make an earlier version the present one, as the next version."""
         ...
 
     def copy_to(self, path: str, fd: int) -> int:
@@ -77,8 +113,17 @@ class NamespaceFiles(Protocol):
         ...
 
     def delete(self, path: str) -> int:
-        """Delete a file, or a folder with all in it, and give the number of files; 0 when there was none."""
+        """Delete a file, or a folder with all in it, and give the number of files; 0 when there was none.
+
+        Earlier versions stay.
+        """
         ...
+
+
+_CHANGES = RLock()
+"""Held while a file is changed: of two changes at once in this process each keeps what it replaces."""
+
+_DELETED = "deleted"
 
 
 class StoredNamespaceFiles:
@@ -108,10 +153,69 @@ class StoredNamespaceFiles:
         globs = namespace_globs(include, exclude)
         return tuple(file for file in self.list() if globs.matches(file.path))
 
-    def get(self, path: str) -> BinaryIO:
-        """Open a file for reading."""
+    def get(self, path: str, version: int | None = None) -> BinaryIO:
+        """Open a file, or an earlier version of it."""
+        uri = self.uri(path) if version is None else self._version_uri(path, version)
         with _Named(self.namespace, path):
-            return self._storage.get(self.uri(path))
+            return self._storage.get(uri)
+
+    def versions(self, path: str) -> tuple[FileVersion, ...]:
+        """Give all versions of a file, the oldest first."""
+        kept = self._kept(path)
+        found = self.find(path)
+        if found is not None:
+            number = max(kept, default=0) + 1
+            kept[number] = FileVersion(number=number, size=found.size, modified_at=found.modified_at)
+        return tuple(kept[number] for number in sorted(kept))
+
+    def restore(self, path: str, version: int) -> NamespaceFile:
+        """Make an earlier version the present one, as the next version."""
+        with _CHANGES:
+            uri = self._version_uri(path, version)
+            with self._storage.get(uri) as content:
+                return self.put(path, content, executable=self._storage.stat(uri).executable)
+
+    def _version_uri(self, path: str, number: int) -> str:
+        """Where the content of a version lies."""
+        known = {version.number: version for version in self.versions(path)}
+        found = known.get(number)
+        if found is None or found.is_deletion:
+            why = "" if found is None else " It was deleted then."
+            raise NotFoundError(f"There is no version {number} of the namespace file {path!r}.{why}")
+        return self.uri(path) if number == max(known) else format_uri(f"{self._version_folder(path)}/{number}")
+
+    def _kept(self, path: str) -> dict[int, FileVersion]:
+        """The versions of a file that are no longer the present one, by number."""
+        folder = self._version_folder(path)
+        kept: dict[int, FileVersion] = {}
+        for file in self._storage.list(folder):
+            name, _, mark = parse_uri(file.uri)[len(folder) + 1 :].partition(".")
+            if name.isdecimal():
+                number = int(name)
+                kept[number] = FileVersion(
+                    number=number, size=file.size, modified_at=file.modified_at, is_deletion=mark == _DELETED
+                )
+        return kept
+
+    def _version_folder(self, path: str) -> str:
+        return namespace_version_folder(self.namespace, clean_path(path))
+
+    def _keep(self, path: str) -> int:
+        """Keep what a file holds now as a version, before it is replaced, and give the next free number."""
+        number = max(self._kept(path), default=0) + 1
+        try:
+            executable = self._storage.stat(self.uri(path)).executable
+            content = self._storage.get(self.uri(path))
+        except NotFoundError:
+            return number
+        with content:
+            self._storage.put(f"{self._version_folder(path)}/{number}", content, executable=executable)
+        return number + 1
+
+    def _bury(self, path: str) -> None:
+        """Keep what a file holds as a version, and that it is no longer there as the next one."""
+        number = self._keep(path)
+        self._storage.put(f"{self._version_folder(path)}/{number}.{_DELETED}", BytesIO())
 
     def copy_to(self, path: str, fd: int) -> int:
         """Write a file's content to *fd* and give the number of bytes."""
@@ -134,15 +238,31 @@ class StoredNamespaceFiles:
 
     def put(self, path: str, content: BinaryIO | bytes, *, executable: bool = False) -> NamespaceFile:
         """Store a file, replacing what was there."""
-        stream = BytesIO(content) if isinstance(content, bytes) else content
-        self._storage.put(self._root + clean_path(path), stream, executable=executable)
-        return self._get(path)
+        if isinstance(content, bytes):
+            return self._replace(path, BytesIO(content), executable=executable)
+        # The stream may be slow, and nobody else is to wait for it.
+        name = f"{namespace_version_folder(self.namespace, '')}/.incoming-{os.urandom(8).hex()}"
+        uri = self._storage.put(name, content, executable=executable)
+        try:
+            with _CHANGES:
+                self._keep(path)
+                self._storage.move(uri, self._root + clean_path(path))
+                return self._get(path)
+        except BaseException:
+            self._storage.delete([uri])
+            raise
+
+    def _replace(self, path: str, content: BinaryIO, *, executable: bool) -> NamespaceFile:
+        with _CHANGES:
+            self._keep(path)
+            self._storage.put(self._root + clean_path(path), content, executable=executable)
+            return self._get(path)
 
     def put_file(self, path: str, file: str | Path) -> NamespaceFile:
         """Store a local file with its executable bit, replacing what was there."""
-        executable = bool(os.stat(file).st_mode & stat.S_IXUSR)
-        self._storage.put_file(self._root + clean_path(path), file, executable=executable)
-        return self._get(path)
+        with open(file, "rb") as content:
+            executable = bool(os.fstat(content.fileno()).st_mode & stat.S_IXUSR)
+            return self._replace(path, content, executable=executable)
 
     def _get(self, path: str) -> NamespaceFile:
         found = self.find(path)
@@ -154,7 +274,7 @@ class StoredNamespaceFiles:
         """Rename a file, or a folder with all in it, and give the number of files."""
         old, new = clean_path(path), clean_path(new_path)
         if self._storage.exists(self.uri(old)):
-            self._storage.move(self.uri(old), self._root + new)
+            self._move(old, new)
             return 1
         if new.startswith(f"{old}/"):
             raise StorageError(f"The folder {old!r} cannot be moved into itself, to {new!r}.")
@@ -162,16 +282,27 @@ class StoredNamespaceFiles:
         if not files:
             raise _not_found(self.namespace, path)
         for file in files:
-            self._storage.move(self.uri(file.path), self._root + new + file.path[len(old) :])
+            self._move(file.path, new + file.path[len(old) :])
         return len(files)
+
+    def _move(self, old: str, new: str) -> None:
+        if old == new:
+            return
+        with _CHANGES:
+            self._keep(new)
+            self._bury(old)
+            self._storage.move(self.uri(old), self._root + new)
 
     def delete(self, path: str) -> int:
         """Delete a file, or a folder with all in it, and give the number of files."""
         path = path.strip("/")
-        if path and self._storage.exists(self.uri(path)):
-            self._storage.delete([self.uri(path)])
-            return 1
-        return self._storage.delete_all(self._root + path)
+        is_file = bool(path) and self._storage.exists(self.uri(path))
+        paths = [clean_path(path)] if is_file else [file.path for file in self.list(path)]
+        for one in paths:
+            with _CHANGES:
+                self._bury(one)
+                self._storage.delete([self.uri(one)])
+        return len(paths)
 
 
 class FolderNamespaceFiles:
@@ -200,9 +331,21 @@ class FolderNamespaceFiles:
         globs = namespace_globs(include, exclude)
         return tuple(file for file in self.list() if globs.matches(file.path))
 
-    def get(self, path: str) -> BinaryIO:
-        """Open a file for reading."""
-        return open(self._locate(path), "rb")
+    def get(self, path: str, version: int | None = None) -> BinaryIO:
+        """Open a file for reading; its only version is 1."""
+        located = self._locate(path)
+        if version not in {None, 1}:
+            raise NotFoundError(f"There is no version {version} of the namespace file {path!r}: it is from a folder.")
+        return open(located, "rb")
+
+    def versions(self, path: str) -> tuple[FileVersion, ...]:
+        """Give the one version that a file of a folder has."""
+        found = self.find(path)
+        return () if found is None else (FileVersion(number=1, size=found.size, modified_at=found.modified_at),)
+
+    def restore(self, path: str, version: int) -> NamespaceFile:
+        """Refuse: the folder belongs to its owner."""
+        raise self._read_only(path)
 
     def copy_to(self, path: str, fd: int) -> int:
         """Write a file's content to *fd* and give the number of bytes."""

@@ -26,19 +26,23 @@ class Addresses:
         self._services = services
         self._namespace = namespace
 
-    def get(self, uri: str) -> BinaryIO:
-        """Open for reading; the caller closes it."""
-        found = self._namespace_file(uri)
-        return self._services.storage.get(uri) if found is None else found[0].get(found[1])
+    def get(self, uri: str, version: int | None = None) -> BinaryIO:
+        """Open for reading; the caller closes it. Only a namespace file has a *version* other than the latest."""
+        found = self.namespace_file(uri)
+        if found is not None:
+            return found[0].get(found[1], version)
+        if version is not None:
+            raise StorageError(f"{uri} has no versions: only namespace files have.")
+        return self._services.storage.get(uri)
 
     def copy_to(self, uri: str, fd: int) -> int:
         """Write the content to a file descriptor and give the number of bytes."""
-        found = self._namespace_file(uri)
+        found = self.namespace_file(uri)
         return self._services.storage.copy_to(uri, fd) if found is None else found[0].copy_to(found[1], fd)
 
     def size(self, uri: str) -> int:
         """The number of bytes."""
-        found = self._namespace_file(uri)
+        found = self.namespace_file(uri)
         if found is None:
             return self._services.storage.stat(uri).size
         file = found[0].find(found[1])
@@ -48,7 +52,7 @@ class Addresses:
             return 0
         return file.size
 
-    def _namespace_file(self, uri: str) -> tuple[NamespaceFiles, str] | None:
+    def namespace_file(self, uri: str) -> tuple[NamespaceFiles, str] | None:
         """The namespace files and the path in them that *uri* means; None for any other file of internal storage."""
         if uri.startswith(NAMESPACE_SCHEME):
             owner, slash, path = uri.removeprefix(NAMESPACE_SCHEME).partition("/")

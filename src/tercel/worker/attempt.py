@@ -67,7 +67,7 @@ def run_attempt(
     except Exception as error:
         # Whatever the store says, the attempt has an end.
         message = f"The log cannot be stored: {type(error).__name__}: {error}"
-        return msgspec.structs.replace(result, state=State.FAILED, message=context.mask(message))
+        return msgspec.structs.replace(result, state=State.FAILED, message=context.mask(message), update=None)
     return result
 
 
@@ -82,7 +82,7 @@ def _ended(outputs: Outputs, control: JobControl, at: datetime) -> WorkerResult:
         # It got to its end too late: without looking whether it has to stop, or just then.
         raise TaskTimeoutError(timeout_message(control.timeout_s), outputs=outputs)
     state = State.WARNING if outputs.warned else State.SUCCESS
-    return WorkerResult(state=state, outputs=outputs, started_at=at, ended_at=at)
+    return WorkerResult(state=state, outputs=outputs, started_at=at, ended_at=at, update=outputs.execution_update)
 
 
 def watch(timeout: str, context: TaskContext, control: JobControl, timeouts: Timers) -> Timer:
@@ -159,7 +159,11 @@ def _within_limit(result: WorkerResult, context: TaskContext) -> WorkerResult:
     context.logger.error(message)
     message = f"{result.message}\n{message}" if result.message else message
     return msgspec.structs.replace(
-        result, state=State.KILLED if result.state is State.KILLED else State.FAILED, outputs={}, message=message
+        result,
+        state=State.KILLED if result.state is State.KILLED else State.FAILED,
+        outputs={},
+        message=message,
+        update=None,
     )
 
 

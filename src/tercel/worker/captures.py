@@ -4,7 +4,7 @@ import os
 import stat
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import BinaryIO, TypeAlias
 
 from tercel.errors import StorageError, TaskFailedError
 from tercel.layers.globs import select
@@ -44,6 +44,17 @@ def capture_matching(root: Path, patterns: Sequence[str], keep: Keep, warn: Warn
 def capture_all(root: Path, keep: Keep, warn: Warn) -> dict[str, str]:
     """Store every file below *root*, as `capture_matching` does; nothing where *root* is not there."""
     return _capture(root, ["**"], keep, warn) if root.is_dir() else {}
+
+
+def each_matching(root: Path, patterns: Sequence[str], take: Callable[[str, BinaryIO], None], warn: Warn) -> None:
+    """Hand the files that `capture_matching` would store to *take*: relative path, and the file open for reading."""
+
+    def opened(name: str, file: str) -> str:
+        with open(file, "rb") as content:
+            take(name, content)
+        return name
+
+    capture_matching(root, patterns, opened, warn)
 
 
 def _capture(root: Path, patterns: Sequence[str], keep: Keep, warn: Warn) -> dict[str, str]:

@@ -66,7 +66,12 @@ class Children:
         for task_id, row in self.rows.items():
             if row.state.is_terminal:
                 again = StateChange(State.RESTARTED, max(now, row.history[-1].date))
-                self.rows[task_id] = replace(row, history=(*row.history, again), fence=self.scene.job.fence)
+                self.rows[task_id] = replace(
+                    row,
+                    history=(*row.history, again),
+                    past_attempts=len(row.attempts),
+                    fence=self.scene.job.fence,
+                )
                 self.report(self.rows[task_id])
 
     def take_over(self, row: TaskRun) -> None:

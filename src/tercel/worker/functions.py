@@ -87,12 +87,12 @@ class ExpressionServices:
         place = namespace or self._namespace
         found = None if self._services.key_values is None else self._services.key_values.find(place, key)
         if found is None and error_on_missing:
-            raise ExpressionError(f"There is no key {key!r} in namespace {place!r}.")
+            raise ExpressionError(f"There is no key {key!r} in namespace {place!r}, or it has expired.")
         return found
 
-    def read(self, path: str, namespace: str | None = None) -> str:
-        """The text of a namespace file or of a file of this execution or the one that triggered it."""
-        with self._files.get(self._readable(path, namespace)) as content:
+    def read(self, path: str, namespace: str | None = None, version: int | None = None) -> str:
+        """The text of a namespace file, of its *version*, or of a file of this execution or of the one before it."""
+        with self._files.get(self._readable(path, namespace), version) as content:
             raw = content.read(MAX_TEXT * 4 + 1)
         try:
             return raw.decode()

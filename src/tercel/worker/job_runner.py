@@ -4,6 +4,7 @@ from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
+from tercel.machine import ExecutableTask, Requests
 from tercel.model import DirectoryTask, State, Task, TaskRun, WorkerJob, WorkerResult
 from tercel.plugin_api import Outputs, RunnableTask
 from tercel.worker.attempt import run_attempt
@@ -62,6 +63,21 @@ class JobRunner:
                 work.finish(result.state)
             scene.close(context)
             return result
+
+    def plan(self, job: WorkerJob) -> Requests | WorkerResult:
+        """Say which executions the task of *job* starts, or how it failed where that cannot be said; never raises."""
+        planned: list[Requests] = []
+
+        def work(context: TaskContext) -> Outputs:
+            if isinstance(job.task, ExecutableTask):
+                planned.append(job.task.requests(context))
+            return Outputs()
+
+        scene = JobScene(job, self._services, self._timeouts, None)
+        context = self._context(job, scene, JobControl())
+        result = run_attempt(job.task, context, JobControl(), self._timeouts, work)
+        scene.close(context)
+        return planned[0] if planned and result.state is State.SUCCESS else result
 
     def _keeps_files(self, task: Task) -> bool:
         """Whether a task alone gets a directory of layers: with it what it changed of its input files is seen."""

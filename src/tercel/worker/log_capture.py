@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from threading import Lock
 from typing import Protocol
 
@@ -14,6 +14,11 @@ from tercel.worker.timers import Timer, Timers
 
 MAX_MESSAGE = 1 << 20
 """Characters of one message that are kept."""
+
+MAX_ENTRY = 10_240
+"""Characters of one entry, as in Kestra: a longer message takes several, each dated a moment after the one before."""
+
+_MOMENT = timedelta(milliseconds=1)
 
 BATCH_ENTRIES = 500
 BATCH_CHARACTERS = 1 << 18
@@ -102,7 +107,11 @@ class TaskLog:
         if LEVEL_RANK[level] < self._rank:
             return
         now = self._clock()
-        entries = [self._entry(level, now, self._masker.mask(line)) for line in lines]
+        entries = [
+            self._entry(level, now + number * _MOMENT, part)
+            for line in lines
+            for number, part in enumerate(_parts(self._masker.mask(line)))
+        ]
         size = sum(len(entry.message) for entry in entries)
         with self._lock:
             self._waiting.extend(entries)
@@ -114,8 +123,6 @@ class TaskLog:
             self.flush()
 
     def _entry(self, level: LogLevel, date: datetime, text: str) -> LogEntry:
-        if len(text) > MAX_MESSAGE:
-            text = f"{text[:MAX_MESSAGE]}… [{len(text) - MAX_MESSAGE:,} characters cut]"
         it = self._identity
         return LogEntry(
             execution_id=it.execution_id,
@@ -205,3 +212,12 @@ class MetricBook:
                 for (type, name, tags), value in values.items()
             ]
         )
+
+
+def _parts(message: str) -> Sequence[str]:
+    """A message as its entries."""
+    if len(message) <= MAX_ENTRY:
+        return (message,)
+    if len(message) > MAX_MESSAGE:
+        message = f"{message[:MAX_MESSAGE]}… [{len(message) - MAX_MESSAGE:,} characters cut]"
+    return [message[at : at + MAX_ENTRY] for at in range(0, len(message), MAX_ENTRY)]

@@ -13,17 +13,18 @@ from typing import BinaryIO, cast
 
 import msgspec
 
-from tercel.errors import TaskFailedError
+from tercel.errors import ExpressionError, InvariantError, TaskFailedError
 from tercel.expression import is_truthy_text, render, render_object
-from tercel.model import NamespaceFiles
-from tercel.plugin_api import MetricType, TaskRunner
+from tercel.model import NamespaceFiles, Task
+from tercel.plugin_api import EngineCalls, KeyValues, MetricType, TaskRunner
 from tercel.secrets import Masker
-from tercel.storage import task_run_path
+from tercel.storage import execution_path, parse_uri, task_run_path
 from tercel.worker.addresses import Addresses
 from tercel.worker.control import JobControl
 from tercel.worker.functions import ExpressionServices
 from tercel.worker.input_files import read_input_files, write_input_files
 from tercel.worker.log_capture import MetricBook, RunIdentity, TaskLog
+from tercel.worker.namespace_folder import TaskNamespaceFolder
 from tercel.worker.namespace_staging import stage_namespace_files
 from tercel.worker.services import WorkerServices
 from tercel.worker.workplace import Workplace
@@ -134,6 +135,18 @@ class TaskContext:
             return value
         return render_object(value, self._visible(extra), self._services_of_expressions(), clock=monotonic)
 
+    def render_typed(self, template: str, extra: Mapping[str, object] | None = None) -> object:
+        """Render a text that is one expression to its value, with its type; any other to text."""
+        if _WORKING_DIR in template:
+            extra = self._with_directory(extra)
+        visible, functions = self._visible(extra), self._services_of_expressions()
+        try:
+            return render(template, visible, functions, mode="typed", clock=monotonic)
+        except ExpressionError:
+            if template.startswith("{{") and template.endswith("}}") and template.count("{{") == 1:
+                raise
+        return render(template, visible, functions, clock=monotonic)
+
     def _visible(self, extra: Mapping[str, object] | None) -> Mapping[str, object]:
         return {**self._variables, **extra} if extra else self._variables
 
@@ -187,6 +200,53 @@ class TaskContext:
     def _storage_path(self, name: str) -> str:
         it = self.identity
         return f"{task_run_path(it.namespace, it.flow_id, it.execution_id, it.task_id, it.task_run_id)}/{name}"
+
+    def file_size(self, uri: str) -> int:
+        """The bytes of a file of internal storage."""
+        return self.addresses.size(uri)
+
+    def delete_file(self, uri: str) -> bool:
+        """Remove a file of this execution or of its namespace; False where there is none."""
+        found = self.addresses.namespace_file(uri)
+        if found is not None:
+            files, path = found
+            if files.namespace != self.identity.namespace:
+                raise TaskFailedError(f"{uri} is not deleted: it belongs to the namespace {files.namespace!r}.")
+            return files.find(path) is not None and files.delete(path) > 0
+        if not parse_uri(uri).startswith(f"{self._execution_folder}/"):
+            raise TaskFailedError(f"{uri} is not deleted: it belongs neither to this execution nor to its namespace.")
+        storage = self._services.storage
+        if not storage.exists(uri):
+            return False
+        storage.delete([uri])
+        return True
+
+    def list_execution_files(self) -> list[str]:
+        """The URIs of all files that this execution has in internal storage, sorted."""
+        return sorted(file.uri for file in self._services.storage.list(self._execution_folder))
+
+    @property
+    def _execution_folder(self) -> str:
+        it = self.identity
+        return execution_path(it.namespace, it.flow_id, it.execution_id)
+
+    def namespace_folder(self, namespace: str) -> TaskNamespaceFolder:
+        """The files of a namespace."""
+        return TaskNamespaceFolder(self._services.namespace_files(namespace))
+
+    @property
+    def key_values(self) -> KeyValues:
+        """The key-value pairs of namespaces."""
+        if self._services.key_values is None:
+            raise TaskFailedError("This process keeps no key-value pairs.")
+        return self._services.key_values
+
+    @property
+    def engine(self) -> EngineCalls:
+        """What of the engine a task may ask for."""
+        if self._services.engine is None:
+            raise TaskFailedError("Here is no engine that a task could ask about executions, logs and triggers.")
+        return self._services.engine
 
     def write_input_files(self, files: object, extra: Mapping[str, object] | None = None) -> None:
         """Write `inputFiles` (a map, or a text rendering to one) into the working directory."""
@@ -253,6 +313,13 @@ class TaskContext:
         globs = self.render_list(patterns, self._with_directory(extra))
         return capture_matching(self.working_directory, globs, self._store_output, self.logger.warn)
 
+    def each_file(self, patterns: object, take: Callable[[str, BinaryIO], None]) -> None:
+        """Hand the files of the working directory that globs match, by relative path and open, to *take*; sorted."""
+        from tercel.worker.captures import each_matching  # noqa: PLC0415  # as above
+
+        globs = self.render_list(patterns, self._with_directory(None))
+        each_matching(self.working_directory, globs, take, self.logger.warn)
+
     def capture_directory(self, directory: Path) -> dict[str, str]:
         """Store every regular file below *directory*; path relative to it to URI, sorted."""
         from tercel.worker.captures import capture_all  # noqa: PLC0415  # as above
@@ -301,6 +368,14 @@ class TaskContext:
     def setting(self, name: str, default: object = None) -> object:
         """A setting of the worker."""
         return self._services.settings.get(name, default)
+
+    def read_task(self, text: str) -> Task:
+        """The task that a YAML text describes."""
+        if self._services.catalog is None:
+            raise InvariantError("There is no catalog to find a task's type in.")
+        from tercel.worker.task_text import read_task  # noqa: PLC0415  # few tasks make up others
+
+        return read_task(text, self._services.catalog, self.identity.task_id)
 
     def task_runner(self, type_name: str) -> TaskRunner:
         """The task runner of that type with nothing set."""

@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from tercel.model import LogEntry
 from tercel.model.catalog import Catalog
+from tercel.plugin_api import EngineCalls, KeyValues
 from tercel.secrets import Masker, Secrets
 from tercel.storage import InternalStorage
 from tercel.storage.namespace_files import NamespaceFiles, StoredNamespaceFiles
@@ -16,14 +17,6 @@ if TYPE_CHECKING:
     # Only tasks with files load what keeps them.
     from tercel.worker.containment import Containment
     from tercel.worker.layer_services import LayerServices
-
-
-class KeyValues(Protocol):
-    """Reading the key-value pairs of namespaces; safe to call from any thread."""
-
-    def find(self, namespace: str, key: str) -> object | None:
-        """The value, with its type; None where there is none or it has expired."""
-        ...
 
 
 class WorkerServices:
@@ -37,7 +30,8 @@ class WorkerServices:
         secrets: what `secret('NAME')` gives.
         worker_id: noted in attempts.
         settings: by name, such as `script.warning-on-std-err`.
-        key_values: what `kv('key')` gives; None refuses the function.
+        key_values: the key-value pairs of namespaces; None where there are none.
+        engine: what tasks may ask of the engine; None where there is none to be asked.
         error_logs: the ERROR entries of an execution so far; None gives none.
         clock: the current instant in UTC.
         catalog: finds task runners by type; None finds none.
@@ -52,6 +46,7 @@ class WorkerServices:
         "clock",
         "containment",
         "directories",
+        "engine",
         "error_logs",
         "key_values",
         "layers",
@@ -75,6 +70,7 @@ class WorkerServices:
         settings: Mapping[str, object] | None = None,
         namespace_files: Callable[[str], NamespaceFiles] | None = None,
         key_values: KeyValues | None = None,
+        engine: EngineCalls | None = None,
         error_logs: Callable[[str], Sequence[LogEntry]] | None = None,
         clock: Callable[[], datetime] | None = None,
         catalog: Catalog | None = None,
@@ -90,6 +86,7 @@ class WorkerServices:
         self.settings: Mapping[str, object] = settings or {}
         self.namespace_files: Callable[[str], NamespaceFiles] = namespace_files or self._stored_namespace_files
         self.key_values = key_values
+        self.engine = engine
         self.error_logs = error_logs
         self.clock = clock or utc_now
         self.catalog = catalog

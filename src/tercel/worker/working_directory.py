@@ -165,7 +165,7 @@ class _DirectoryRun:
         except OSError as error:
             failure = f"The output files cannot be captured: {error.strerror or error}: {error.filename}"
         else:
-            outputs.update(outputFiles=uris, uris=uris)
+            outputs |= {"outputFiles": uris, "uris": uris}
             if self._task.output_files:
                 self._context.metric("outputfiles.count", len(uris))
         if self._recorder is not None:

@@ -6,6 +6,7 @@ from io import StringIO
 import pytest
 
 from tercel.cli.live_view import LiveView, duration_text
+from tercel.executor import retry_id
 from tercel.model import LogEntry, LogLevel
 from tests.builders import NOON, a_task_run, an_execution
 from tests.homes import until
@@ -144,3 +145,39 @@ class TestOnATerminal:
 )
 def test_duration_text(duration: timedelta, text: str) -> None:
     assert duration_text(duration) == text
+
+
+class TestExecutions:
+    def test_given_it_waits_for_its_turn_then_it_is_told_once(self, out: StringIO) -> None:
+        view = LiveView("execution", out=out)
+
+        view.changed(an_execution("CREATED", "QUEUED"), [])
+        view.changed(an_execution("CREATED", "QUEUED", "RUNNING"), [a_task_run("say", "CREATED", "RUNNING")])
+        view.close()
+
+        assert out.getvalue() == "12:00:01 ‖ flow QUEUED\n12:00:01 ▸ say RUNNING\n"
+
+    def test_given_another_one_tries_the_same_again_then_that_is_shown_too(self, out: StringIO) -> None:
+        view = LiveView("execution", out=out)
+        retried = an_execution("CREATED", "RUNNING", "RETRIED")
+
+        view.changed(retried, [])
+        view.changed(an_execution("CREATED", id=retry_id(retried)), [a_task_run("say", "CREATED", "RUNNING")])
+        view.close()
+
+        assert out.getvalue() == "12:00:01 ▸ say RUNNING\n12:00:02 ↻ flow RETRIED\n"
+
+    def test_given_somebody_is_asked_then_what_waits_is_shown_before_and_what_comes_after(self, out: StringIO) -> None:
+        view = LiveView("execution", out=out, is_live=True)
+        view.changed(an_execution("RUNNING"), [a_task_run("wait", "CREATED", "RUNNING", "PAUSED")])
+
+        with view.held():
+            before = out.getvalue()
+            view.changed(an_execution("RUNNING"), [a_task_run("say", "CREATED", "RUNNING")])
+            asked = out.getvalue()
+        view.close()
+
+        assert before.endswith("‖ wait PAUSED\x1b[0m\n")
+        assert before.count("‖ wait PAUSED") == 2  # once drawn below, once told
+        assert asked == before
+        assert "▸ say RUNNING" in out.getvalue()[len(before) :]

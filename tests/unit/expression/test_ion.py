@@ -1,6 +1,6 @@
 """Ion texts, both ways."""
 
-from datetime import date
+from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 
 import pytest
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tercel.errors import ExpressionError
 from tercel.expression.budget import Budget
-from tercel.expression.ion import ion_text, parse_ion
+from tercel.expression.ion import ion_row, ion_text, parse_ion
 
 
 class TestIonText:
@@ -45,6 +45,27 @@ class TestIonText:
 
         with pytest.raises(ExpressionError, match="too deep for Ion"):
             ion_text(value, Budget())
+
+
+class TestIonRow:
+    @pytest.mark.parametrize(
+        ("value", "text", "read"),
+        [
+            (datetime(2030, 1, 2, 3, 4, 5, 678000, tzinfo=UTC), "2030-01-02T03:04:05.678Z", "2030-01-02T03:04:05.678Z"),
+            (
+                datetime(2030, 1, 2, tzinfo=timezone(timedelta(hours=2))),
+                "2030-01-02T00:00:00+02:00",
+                "2030-01-02T00:00:00+02:00",
+            ),
+            (datetime(2030, 1, 2), 'LocalDateTime::"2030-01-02T00:00:00"', "2030-01-02T00:00:00"),
+            (date(2030, 1, 2), "2030-01-02", "2030-01-02"),
+            (time(1, 2), 'LocalTime::"01:02:00"', "01:02:00"),
+            ([1.5, "é", None, b"hi"], '[1.5e0,"é",null,{{aGk=}}]', [1.5, "é", None, b"hi"]),
+        ],
+    )
+    def test_given_a_value_then_other_programs_know_its_type(self, value: object, text: str, read: object) -> None:
+        assert ion_row({"v": value}) == f"{{v:{text}}}"
+        assert parse_ion(ion_row({"v": value})) == {"v": read}
 
 
 class TestParseIon:

@@ -1,5 +1,7 @@
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -132,3 +134,118 @@ class TestFolderNamespaceFiles:
     def test_given_no_such_folder_then_the_error_names_it(self, tmp_path: Path) -> None:
         with pytest.raises(NotFoundError, match="There is no folder"):
             FolderNamespaceFiles(tmp_path / "none", "n")
+
+
+class TestVersions:
+    @pytest.fixture
+    def files(self, tmp_path: Path) -> StoredNamespaceFiles:
+        return StoredNamespaceFiles(LocalStorage(tmp_path / "s"), "company.team")
+
+    def test_given_puts_and_a_deletion_then_all_versions_are_there(self, files: StoredNamespaceFiles) -> None:
+        files.put("a/b.txt", b"1")
+        files.put("/a/b.txt", BytesIO(b"22"), executable=True)
+        files.delete("a/b.txt")
+        buried = files.versions("a/b.txt")
+        files.put("a/b.txt", b"4444")
+
+        assert [version.number for version in buried] == [1, 2, 3]
+        versions = files.versions("a/b.txt")
+        assert [(one.number, one.size, one.is_deletion) for one in versions] == [
+            (1, 1, False),
+            (2, 2, False),
+            (3, 0, True),
+            (4, 4, False),
+        ]
+        assert [content(files, "a/b.txt", number) for number in (1, 2, 4, None)] == [b"1", b"22", b"4444", b"4444"]
+        assert [file.path for file in files.list()] == ["a/b.txt"]
+
+    def test_given_no_such_version_then_the_message_says_why(self, files: StoredNamespaceFiles) -> None:
+        files.put("x", b"1")
+        files.delete("x")
+
+        assert files.versions("y") == ()
+        for path, number, message in (
+            ("x", 2, "There is no version 2 of the namespace file 'x'. It was deleted then."),
+            ("x", 3, "There is no version 3 of the namespace file 'x'."),
+            ("y", 1, "There is no version 1 of the namespace file 'y'."),
+        ):
+            with pytest.raises(NotFoundError) as error:
+                files.get(path, number)
+            assert str(error.value) == message
+
+    def test_given_an_earlier_version_when_restored_then_it_is_the_next_one(self, files: StoredNamespaceFiles) -> None:
+        files.put("x", b"1", executable=True)
+        files.put("x", b"2")
+
+        restored = files.restore("x", 1)
+
+        assert (restored.size, restored.executable) == (1, True)
+        assert [content(files, "x", number) for number in (1, 2, 3)] == [b"1", b"2", b"1"]
+
+    def test_given_a_path_that_was_a_folder_and_names_like_numbers_then_versions_are_kept_apart(
+        self, files: StoredNamespaceFiles
+    ) -> None:
+        for path, text in (("x/1", b"a"), ("x/1", b"b"), ("x/=1", b"c"), ("x/=1", b"d")):
+            files.put(path, text)
+        files.delete("x")
+        files.put("x", b"e")
+        files.put("x", b"f")
+
+        assert [content(files, "x", number) for number in (1, 2)] == [b"e", b"f"]
+        assert [content(files, "x/1", number) for number in (1, 2)] == [b"a", b"b"]
+        assert [content(files, "x/=1", number) for number in (1, 2)] == [b"c", b"d"]
+
+    def test_given_a_file_when_moved_over_another_then_both_keep_their_versions(
+        self, files: StoredNamespaceFiles
+    ) -> None:
+        files.put("old", b"1")
+        files.put("new", b"2")
+
+        files.move("old", "new")
+
+        assert [(one.number, one.is_deletion) for one in files.versions("old")] == [(1, False), (2, True)]
+        assert [content(files, "new", number) for number in (1, 2)] == [b"2", b"1"]
+        files.move("new", "new")
+        assert content(files, "new") == b"1"
+
+    def test_given_many_puts_at_once_then_none_is_lost(self, files: StoredNamespaceFiles) -> None:
+        texts = [str(number).encode() for number in range(12)]
+        threads = [Thread(target=files.put, args=("x", BytesIO(text))) for text in texts]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+        assert sorted(content(files, "x", number) for number in range(1, 13)) == sorted(texts)
+
+    def test_given_a_stream_that_breaks_then_nothing_has_changed(
+        self, files: StoredNamespaceFiles, tmp_path: Path
+    ) -> None:
+        files.put("x", b"1")
+
+        class Broken(BytesIO):
+            def read(self, size: int | None = -1) -> bytes:
+                raise OSError("cable")
+
+        with pytest.raises(OSError, match="cable"):
+            files.put("x", Broken())
+
+        assert [one.number for one in files.versions("x")] == [1]
+        assert [path.name for path in (tmp_path / "s").rglob("*") if path.is_file()] == ["x"]
+
+    def test_given_a_folder_of_the_user_then_its_files_have_one_version(self, tmp_path: Path) -> None:
+        folder = from_folder(tmp_path)
+
+        assert [(one.number, one.size) for one in folder.versions("main.py")] == [(1, 1)]
+        assert folder.versions("none") == ()
+        with folder.get("main.py", 1) as stream:
+            assert stream.read() == b"m"
+        with pytest.raises(NotFoundError, match=r"no version 2 of the namespace file 'main\.py': it is from a folder"):
+            folder.get("main.py", 2)
+        with pytest.raises(UserError, match="cannot be changed"):
+            folder.restore("main.py", 1)
+
+
+def content(files: StoredNamespaceFiles, path: str, version: int | None = None) -> bytes:
+    with files.get(path, version) as stream:
+        return stream.read()

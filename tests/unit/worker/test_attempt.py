@@ -11,7 +11,7 @@ import pytest
 
 from tercel.errors import ExpressionError, InvariantError, MissingToolError
 from tercel.model import LogLevel, State, Task
-from tercel.plugin_api import Outputs, RunContext, TaskFailedError, TaskKilledError
+from tercel.plugin_api import ExecutionUpdate, Outputs, RunContext, TaskFailedError, TaskKilledError
 from tercel.secrets import Secrets
 from tercel.worker.control import JobControl
 from tests.job_runners import Bench, Calls
@@ -48,6 +48,23 @@ class TestStates:
             return outputs
 
         assert bench.run(a_call(warns)).state is State.WARNING
+
+    def test_given_a_change_of_the_execution_then_it_is_handed_on_unless_the_attempt_fails(self, bench: Bench) -> None:
+        update = ExecutionUpdate(labels={"a": "b"})
+
+        def changes(context: RunContext) -> Outputs:
+            outputs = Outputs(a="x" * len(context.render("{{ size }}")) * 1000)
+            outputs.execution_update = update
+            return outputs
+
+        bench.services.settings = {"outputs.max-bytes": 2000}
+
+        kept = bench.run(a_call(changes), variables={"size": "1"})
+        too_large = bench.run(a_call(changes), variables={"size": "12"})
+
+        assert (kept.state, kept.update) == (State.SUCCESS, update)
+        assert (too_large.state, too_large.update) == (State.FAILED, None)
+        assert bench.run(a_call(lambda context: Outputs())).update is None
 
     def test_given_a_failure_then_its_outputs_are_kept_and_its_message_is_logged_once(self, bench: Bench) -> None:
         error = TaskFailedError("It broke.", "Mend it.", outputs={"a": 1})

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -12,22 +13,28 @@ from tercel.model import LogEntry, LogLevel, State
 from tercel.plugins.debug import Return
 from tercel.secrets import Secrets
 from tests.job_runners import Bench
+from tests.key_values import KeptKeyValues
 
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
 
 
-class Keys:
-    def find(self, namespace: str, key: str) -> object | None:
-        return {("company.team", "k"): {"a": 1}, ("other", "k"): "theirs"}.get((namespace, key))
+@pytest.fixture
+def keys(tmp_path: Path) -> Iterator[KeptKeyValues]:
+    with KeptKeyValues(tmp_path) as kept:
+        kept.set("company.team", "k", {"a": 1})
+        kept.set("company.team", "time", timedelta(minutes=90))
+        kept.set("company.team", "expired", "v", ttl=timedelta(0))
+        kept.set("other", "k", "theirs")
+        yield kept
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Bench:
+def bench(tmp_path: Path, keys: KeptKeyValues) -> Bench:
     bench = Bench(
         tmp_path,
         clock=lambda: NOON,
         secrets=Secrets({"PW": "p4ss", "JSON": '{"user": "ann", "n": 12345}'}),
-        key_values=Keys(),
+        key_values=keys,
         error_logs=lambda execution_id: [
             LogEntry(execution_id=execution_id, date=NOON, level=LogLevel.ERROR, message="boom", task_id="t")
         ],
@@ -62,12 +69,16 @@ def refused(bench: Bench, template: str, **variables: object) -> str:
         ("{{ kv('k').a }}", "1"),
         ("{{ kv('k', 'other') }}", "theirs"),
         ("{{ kv('none') ?? 'd' }}", "d"),
+        ("{{ kv('expired') ?? 'd' }}", "d"),
+        ("{{ kv('k', errorOnMissing=true).a }}", "1"),
+        ("{{ kv('time') }}", "PT1H30M"),
         ("{{ read('sub/file.txt') }}", "content é"),
         ("{{ read('/t.txt') }}", "{{ flow.id }}"),
         ("{{ read('x', 'other') }}", "theirs"),
         ("{{ read('nsfile:///sub/file.txt') }}", "content é"),
         ("{{ read(fileURI('sub/file.txt')) }}", "content é"),
         ("{{ read('kestra:///company/team/flow/executions/execution/tasks/t/r/f.txt') }}", "own"),
+        ("{{ read('sub/file.txt', version=1) }}", "content é"),
         ("{{ fileURI('/sub/file.txt') }}", "kestra:///company/team/_files/sub/file.txt"),
         ("{{ fileSize('sub/file.txt') }}", "10"),
         ("{{ fileExists('sub/file.txt') }} {{ fileExists('no') }}", "true false"),
@@ -86,7 +97,18 @@ def test_given_a_function_then_it_gives(bench: Bench, template: str, value: str)
     [
         ("{{ secret('nope') }}", "SECRET_NOPE"),
         ("{{ secret('PW', subkey='a') }}", "'PW' is not a JSON object"),
-        ("{{ kv('zz', errorOnMissing=true) }}", "'zz'"),
+        (
+            "{{ kv('zz', errorOnMissing=true) }}",
+            "There is no key 'zz' in namespace 'company.team', or it has expired",
+        ),
+        ("{{ kv('expired', errorOnMissing=true) }}", "There is no key 'expired'"),
+        ("{{ kv('time', 'other', true) }}", "There is no key 'time' in namespace 'other'"),
+        ("{{ read('sub/file.txt', version=2) }}", "There is no version 2 of the namespace file 'sub/file.txt'"),
+        (
+            "{{ read('kestra:///company/team/flow/executions/execution/tasks/t/r/f.txt', version=1) }}",
+            "has no versions: only namespace files have",
+        ),
+        ("{{ read('t.txt', version='x') }}", "version"),
         ("{{ read('nope.txt') }}", "nope.txt"),
         ("{{ read('../x') }}", ".."),
         ("{{ read('kestra:///other/f/executions/e/tasks/t/r/f.txt') }}", "belongs to another execution"),

@@ -8,7 +8,7 @@ import pytest
 
 from tercel.model import LogLevel
 from tercel.secrets import Masker
-from tercel.worker.log_capture import BATCH_ENTRIES, MAX_MESSAGE, MetricBook, RunIdentity, TaskLog
+from tercel.worker.log_capture import BATCH_ENTRIES, MAX_ENTRY, MAX_MESSAGE, MetricBook, RunIdentity, TaskLog
 from tercel.worker.timers import Timers
 from tests.job_runners import KeptRecords
 
@@ -97,7 +97,9 @@ class TestTaskLog:
         log.info("x" * (MAX_MESSAGE + 1234))
         log.flush()
 
-        assert records.messages() == ["x" * MAX_MESSAGE + "… [1,234 characters cut]"]
+        parts = records.messages()
+        assert "".join(parts) == "x" * MAX_MESSAGE + "… [1,234 characters cut]"
+        assert {len(part) for part in parts[:-1]} == {MAX_ENTRY}
 
 
 class TestMetricBook:

@@ -1,0 +1,88 @@
+"""Which executions stand still until a person comes, and which have something to do."""
+
+from collections.abc import Collection
+
+from tercel.errors import UserError
+from tercel.executor import parent_of
+from tercel.machine import FlowIndex, compile_flow
+from tercel.machine.live import plan_of
+from tercel.model.execution import Execution, TaskRun
+from tercel.model.state import State
+from tercel.server import Home
+from tercel.store import ExecutionQuery
+
+_AT_WORK = frozenset({State.CREATED, State.RESTARTED, State.RUNNING, State.KILLING})
+_MOST_LOOKED_AT = 200
+
+
+def has_jobs(runs: Collection[TaskRun], index: FlowIndex) -> bool:
+    """True where somebody has got one of these task runs to carry it out, or starts executions for it."""
+    for run in runs:
+        place = index.places[run.task_id]
+        if not place.is_leaf or run.state not in _AT_WORK:
+            continue
+        plan = plan_of(run)
+        if place.executable is None or run.state is not State.RUNNING or plan.get("started") != plan.get("total"):
+            return True
+    return False
+
+
+def is_at_work(execution: Execution, runs: Collection[TaskRun], index: FlowIndex) -> bool:
+    """True where what is under way will move an execution on; what executions that it started do apart.
+
+    Args:
+        execution: an open one.
+        runs: those of its task runs that have not ended.
+        index: its flow.
+    """
+    match execution.state:
+        case State.CREATED:
+            return execution.due is None
+        case State.QUEUED:
+            return False
+        case State.PAUSED:
+            return has_jobs(runs, index)
+        case _:
+            return not runs or has_jobs(runs, index)
+
+
+def is_held(execution: Execution, runs: Collection[TaskRun]) -> bool:
+    """True where an execution was paused by hand."""
+    return execution.state is State.PAUSED and all(run.state is not State.PAUSED for run in runs)
+
+
+def has_timer(execution: Execution, runs: Collection[TaskRun]) -> bool:
+    """True where an execution goes on by itself when a time has come."""
+    if is_held(execution, runs):
+        return False  # times that come are kept until somebody resumes it
+    return execution.due is not None or any(run.due is not None for run in runs)
+
+
+def left_paused(home: Home) -> set[str]:
+    """Executions that no process has any more and that can only go on when a person resumes one of them."""
+    interrupted = home.interrupted()
+    if not interrupted:
+        return set()
+    query = ExecutionQuery(states=[State.PAUSED], limit=_MOST_LOOKED_AT)
+    candidates = home.call(home.queries.search_executions(query))
+    left: set[str] = set()
+    while candidates:
+        execution = candidates.pop()
+        if execution.id in left or execution.id not in interrupted or not _stands_still(home, execution):
+            continue
+        left.add(execution.id)
+        parent = parent_of(execution)
+        if parent is not None and parent.execution_id in interrupted:
+            candidates.append(home.call(home.queries.get_execution(parent.execution_id)))
+    return left
+
+
+def _stands_still(home: Home, execution: Execution) -> bool:
+    runs = [run for run in home.call(home.queries.task_runs(execution.id)) if not run.state.is_terminal]
+    if is_held(execution, runs):
+        return True
+    try:
+        index = compile_flow(home.flow_of(execution))
+    except UserError:  # it is gone, or cannot be read any more: whoever goes on with it is told
+        return False
+    return not is_at_work(execution, runs, index) and not has_timer(execution, runs)
