@@ -12,7 +12,7 @@ from pathlib import Path
 
 from bench.report import as_text
 
-MODULES = ("command_line", "engine", "cache")
+MODULES = ("command_line", "engine", "growth", "durability", "cache")
 HERE = Path(__file__).parent
 
 
