@@ -33,7 +33,7 @@ class TestCompatibility:
         assert compatibility.faults() == ["NOT_YET says why the task core.flow.Pause is not there, but it is."]
 
     def test_given_no_reason_why_a_type_is_not_there_then_it_is_a_fault(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        reasons = {name: why for name, why in compatibility.NOT_YET.items() if name != "core.flow.Template"}
+        reasons = {name: why for name, why in compatibility.NOT_YET.items() if name != "core.kv.PurgeKV"}
         monkeypatch.setattr(compatibility, "NOT_YET", reasons)
 
-        assert compatibility.faults() == ["The task core.flow.Template is not there, and NOT_YET does not say why."]
+        assert compatibility.faults() == ["The task core.kv.PurgeKV is not there, and NOT_YET does not say why."]
