@@ -316,7 +316,9 @@ class Engine(Home):
         pending: "PendingWindows",
         runs: Sequence[TaskRun],
         variables: Callable[[], Mapping[str, object]],
-    ) -> "Reactions":
+    ) -> "Reactions | _NoReactions":
+        if not await self._triggers.are_there():
+            return _NO_REACTIONS
         triggers = self._triggers.flow_triggers
         return await triggers.reactions(execution, since=since, pending=pending, runs=runs, variables=variables)
 
@@ -333,6 +335,10 @@ class Engine(Home):
         flow = {"id": execution.flow_id, "namespace": execution.namespace, "revision": execution.revision}
         seen = {"flow": flow, "execution": {"id": execution.id}, "labels": dict(execution.labels), **variables}
         return render(template, seen, self._functions(execution), mode="typed", clock=time.monotonic)
+
+    async def has_triggers(self) -> bool:
+        """Whether a saved flow has triggers, as far as its text tells."""
+        return any("triggers" in saved.source for saved in await self._store.flows.latest())
 
     def make_triggers(self, process_id: str) -> "tuple[Scheduler, FlowTriggers]":
         """What starts executions by itself, not opened yet."""
@@ -425,6 +431,7 @@ class _Triggers:
         self._process_id = process_id
         self._guard = Lock()
         self._made: tuple[Scheduler, FlowTriggers] | None = None
+        self._is_without = False
 
     @property
     def scheduler(self) -> "Scheduler":
@@ -435,6 +442,12 @@ class _Triggers:
     def flow_triggers(self) -> "FlowTriggers":
         """Knows what follows from changes of executions."""
         return self._make()[1]
+
+    async def are_there(self) -> bool:
+        """False where no flow had a trigger when this was asked first, and none was saved here since."""
+        if self._made is None and not self._is_without:
+            self._is_without = not await self._engine.has_triggers()
+        return self._made is not None or not self._is_without
 
     def _make(self) -> "tuple[Scheduler, FlowTriggers]":
         with self._guard:
@@ -464,6 +477,18 @@ class _Triggers:
         """Start nothing more."""
         if self._made is not None:
             self._made[0].close()
+
+
+class _NoReactions:
+    """Nothing follows from a change."""
+
+    executions = ()
+
+    def write(self, triggers: object, tx: object, /) -> None:
+        """Nothing."""
+
+
+_NO_REACTIONS = _NoReactions()
 
 
 class _Functions(Mapping[str, Callable[..., object]]):
