@@ -987,12 +987,13 @@ class TestSection14Actions:
 
     def test_a_paused_execution_can_be_restarted_and_pauses_again(self, desk: Desk) -> None:
         execution_id = desk.start(a_flow(PAUSED_FLOW))
-        first = desk.until_state(execution_id, "PAUSED")
+        desk.until_state(execution_id, "PAUSED")
 
         desk.restart(execution_id)
 
-        until(lambda: len(history(desk.ran(execution_id))) > len(history(first)))
-        desk.until_state(execution_id, "PAUSED")
+        again = desk.until_state(execution_id, "PAUSED")
+        waited = [change.state.value for change in again.run_of("wait").history]
+        assert waited == ["CREATED", "RUNNING", "PAUSED", "RESTARTED", "RUNNING", "PAUSED"]
         desk.resume(execution_id)
         assert states(desk.wait(execution_id)) == {"wait": "SUCCESS", "after": "SUCCESS"}
 

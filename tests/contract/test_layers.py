@@ -423,6 +423,11 @@ def edit(root: Path, edits: Sequence[tuple[Any, ...]], at_ns: int) -> None:
                 raise
 
 
+def without_own_time(state: tuple[object, ...]) -> tuple[object, ...]:
+    """What `all_of` gives, the time of the folder itself apart: where that alone changes, there is no layer."""
+    return (state[0], *state[2:])
+
+
 class TestRandomTrees:
     @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
     @given(steps=st.lists(st.lists(EDITS, min_size=1, max_size=8), min_size=1, max_size=4))
@@ -441,7 +446,7 @@ class TestRandomTrees:
                 before = all_of(root)
                 edit(root, [*edits, ("remove", "a"), ("write", "z", b"z", 0o644)], 10**18)
                 directory.freeze(keep=False)
-                assert all_of(root) == before
+                assert without_own_time(all_of(root)) == without_own_time(before)
 
                 edit(mirror, edits, (number + 1) * 10**17)
                 edit(root, edits, (number + 1) * 10**17)
@@ -457,5 +462,6 @@ class TestRandomTrees:
         for state, count in zip(states, counts, strict=True):
             with store.directory("flow") as directory:
                 directory.fill(layers[:count])
-                assert count == 0 or all_of(Path(directory.path)) == state
+                rebuilt = all_of(Path(directory.path))
+                assert count == 0 or without_own_time(rebuilt) == without_own_time(state)
         shutil.rmtree(folder)

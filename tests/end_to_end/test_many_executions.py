@@ -42,7 +42,7 @@ def test_given_200_executions_when_their_process_dies_and_another_goes_on_then_a
     assert first.stdout is not None
     assert "started" in (first.stdout.readline(), first.stdout.readline())[-1]
     moment = len(lines(trace)) + rng.randint(0, TRACES // 2)
-    until(lambda: len(lines(trace)) >= moment)
+    until(lambda: len(lines(trace)) >= moment, deadline_s=180)
     first.kill()
     first.communicate()
     begun = executions(home)
