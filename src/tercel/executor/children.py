@@ -67,13 +67,13 @@ def report_of(execution: Execution, now: datetime) -> tuple[str, SubflowEnded] |
     )
 
 
-def open_children(run: TaskRun) -> Iterator[str]:
-    """The ids of the executions that a task run started and of which it does not know the end."""
+def open_children(run: TaskRun) -> Iterator[tuple[int, str]]:
+    """Number and id of the executions that a task run started and of which it does not know the end."""
     plan = plan_of(run)
     ended = int(str(plan.get("ended", "0")), 16)
     for index in range(int(str(plan.get("started", 0)))):
         if not ended >> index & 1:
-            yield child_execution_id(run, index)
+            yield index, child_execution_id(run, index)
 
 
 def retry_id(execution: Execution) -> str:

@@ -330,7 +330,7 @@ class Executor:
         for task_run in work.live.runs.values():
             place = work.flow.places.get(task_run.task_id)
             if task_run.state in TERMINAL and place is not None and place.executable is not None:
-                self._kill_children(open_children(task_run), event.now)
+                self._kill_children([child_id for _, child_id in open_children(task_run)], event.now)
 
     async def _meaning(self, work: Work, event: Event) -> Sequence[Event]:
         """*event*; for a recovered execution those that tell the machine what was lost."""
@@ -365,11 +365,18 @@ class Executor:
             work.commands.append(CancelTask(run_id=task_run.id, fence=task_run.fence))
         elif plan.get("started") != plan.get("total"):
             self._inline.append((task_run.execution_id, command))
-        for child_id in open_children(task_run):
+        for number, child_id in open_children(task_run):
             child = await self._store.executions.find(child_id, reveal=True)
             while child is not None and child.state is State.RETRIED:
                 child = await self._store.executions.find(retry_id(child), reveal=True)
-            report = None if child is None or child.is_open else report_of(child, now)
+            if child is None:
+                message = f"The execution {child_id}, which it waits for, is not there any more."
+                work.logs.append(_problem_entry(work.live, task_run, message, now))
+                events.append(
+                    SubflowEnded(now=now, run_id=task_run.id, fence=task_run.fence, index=number, state=State.FAILED)
+                )
+                continue
+            report = None if child.is_open else report_of(child, now)
             if report is not None:
                 events.append(report[1])
         return events
@@ -725,7 +732,7 @@ class Executor:
     def _cancel(self, work: Work, command: CancelTask) -> None:
         task_run = work.live.runs.get(command.run_id)
         if task_run is not None and work.flow.places[task_run.task_id].executable is not None:
-            children = list(open_children(task_run))
+            children = [child_id for _, child_id in open_children(task_run)]
             self._kill_children(children, self._clock())
             if not children and task_run.state is State.KILLING:
                 self._inbox.put(Letter(task_run.execution_id, self._killed(command)))

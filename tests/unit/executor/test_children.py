@@ -80,7 +80,7 @@ class TestIds:
     def test_given_those_that_have_ended_then_the_others_are_open(self) -> None:
         task_run = a_task_run(plan={"total": 4, "started": 3, "states": {"SUCCESS": 1}, "ended": "2"}, fence=1)
 
-        assert list(open_children(task_run)) == [child_execution_id(task_run, at) for at in (0, 2)]
+        assert list(open_children(task_run)) == [(at, child_execution_id(task_run, at)) for at in (0, 2)]
 
     def test_given_none_was_started_then_none_is_open(self) -> None:
         assert list(open_children(a_task_run())) == []
@@ -663,6 +663,27 @@ class TestRecovery:
 
         assert ended.wait(WAIT_S).state is State.FAILED
         assert second.runs()["sub"].outputs["state"] == "FAILED"
+        second.close()
+
+    def test_given_the_child_is_not_there_any_more_then_the_parent_fails_and_says_so(self, tmp_path: Path) -> None:
+        dead = self.a_parent(tmp_path)
+        child = dead.only("child")
+        dead.close()
+        first = World(tmp_path, owner="first")
+        first.consume()
+        first.executor.recover(first.store.executions.adopt({child.id: "dead"}).wait(WAIT_S))
+        first.finish(first.job_of("work"))
+        until(lambda: first.state(child.id) == "SUCCESS")
+        first.store.executions.delete([child.id]).wait(WAIT_S)
+        first.close()
+        second = World(tmp_path, owner="second")
+        second.add_flow(subflow())
+        ended = second.executor.ended("execution")
+
+        second.adopt()
+
+        assert ended.wait(WAIT_S).state is State.FAILED
+        assert any(child.id in message for message in second.messages("execution"))
         second.close()
 
     def test_given_the_child_was_retried_and_that_one_waits_then_the_parent_waits_for_it(self, tmp_path: Path) -> None:
