@@ -29,6 +29,9 @@ def main() -> int:
         except AssertionError as error:
             print(error, flush=True)
             failing.append(seed)
+        done = seed + 1 - chosen.first
+        if done % 5000 == 0:
+            print(f"{done:,} seeds in {time.perf_counter() - begun:.0f} s, {len(failing):,} failed", flush=True)
     print(f"{chosen.seeds - len(failing):,} seeds passed in {time.perf_counter() - begun:.1f} s")
     if failing:
         print(f"{len(failing):,} failed: {', '.join(map(str, failing))}")

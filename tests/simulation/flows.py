@@ -33,6 +33,7 @@ FEATURES: list[str] = [
     "status",
     "task_state",
     "new_execution",
+    "replay",
 ]
 """What the machine knows beyond the kinds that were there from the start; everything here is drawn and happens."""
 
@@ -107,12 +108,22 @@ def draw(rng: Random) -> Spec:
     for kind, rare in rare_ones:
         if kind in FEATURES and rng.random() < 0.05:
             spec["tasks"] = [rare()]
+    if "dag" in FEATURES and pen.dice.random() < 0.03:
+        spec["tasks"] = [pen.depending()]
     return spec
+
+
+def apart(rng: Random) -> Random:
+    """Dice of their own, which follow from *rng* and take nothing from it: what it gives stays as it was."""
+    twin = Random()
+    twin.setstate(rng.getstate())
+    return Random(twin.random())
 
 
 class _Pen:
     def __init__(self, rng: Random) -> None:
         self.rng = rng
+        self.dice = apart(rng)
         self.count = 0
         self.values = 0
         self.kinds = [*KINDS, *(kind for kind in LATER_KINDS if kind in FEATURES)]
@@ -286,9 +297,25 @@ class _Pen:
             "tasks": absorbers,
         }
 
+    def depending(self) -> Spec:
+        """Rare by chance: in a Dag, tasks that depend on what absorbed a failure, beside one that fails."""
+        self.count += 1
+        names = [f"w{self.count}{letter}" for letter in "abcde"]
+        jobs: list[Spec] = [{"kind": "job", "id": f"{name}j"} for name in names]
+        tasks: list[Spec] = [{"kind": "allow", "id": names[0], "tasks": jobs[:1]}, *jobs[1:]]
+        after = {jobs[2]["id"]: [names[0]], jobs[3]["id"]: [jobs[1]["id"], names[0]], jobs[4]["id"]: [jobs[2]["id"]]}
+        limit = self.dice.choice([0, 1, 2])
+        dag: Spec = {"kind": "dag", "id": f"d{self.count}", "tasks": tasks, "after_of": after, "limit": limit}
+        return {"kind": "allow", "id": f"a{self.count}", "tasks": [dag]}
+
     def child(self) -> Spec:
         self.count += 1
-        return {"kind": "job", "id": f"c{self.count}", **({"disabled": True} if self.rng.random() < 0.1 else {})}
+        spec: Spec = {"kind": "job", "id": f"c{self.count}"}
+        if self.rng.random() < 0.1:
+            spec["disabled"] = True
+        if "new_execution" in FEATURES and self.dice.random() < 0.2:
+            spec["retry"] = {"type": "constant", "max": self.dice.randint(1, 4), "new": True}
+        return spec
 
     def common(self, spec: Spec) -> None:
         rng = self.rng

@@ -9,7 +9,7 @@ from datetime import datetime
 from tercel.model.execution import Execution, TaskRun
 from tercel.model.state import State
 from tests.simulation.flows import AFTER_BRANCHES, FALSE, LEAVES, Lane, Spec, dependencies, enabled, lanes_of
-from tests.simulation.referee import ENDED, Referee, demand
+from tests.simulation.referee import ENDED, Referee, begun_at, demand
 from tests.simulation.rounds import Wait
 from tests.simulation.standing import REFUSED
 
@@ -176,7 +176,8 @@ class Oracle:
         if spec.get("kind") == "dag":
             self._check_order(spec, parent)
         limit = {"each_sequential": 1}.get(spec.get("kind", ""), spec.get("limit", 0))
-        if not limit:
+        # A replay begins in one lane, and goes on in those that were on their way: that may be one too many.
+        if not limit or parent in self.referee.replayed:
             return
         since = None if parent is None else begun_at(self.runs[parent])  # a restart walks lanes again
         spans: list[tuple[datetime, datetime]] = []
@@ -198,7 +199,8 @@ class Oracle:
             for name in dependencies(spec, task) if run is not None else ():
                 other = self.inside.get((parent, name, None))
                 is_there = name in {one["id"] for one in enabled(spec["tasks"])}
-                demand(other or not is_there, f"{task['id']} started without {name}.")
+                stood = run is not None and self._stood(run)
+                demand(other or stood or not is_there, f"{task['id']} started without {name}.")
                 if other is not None and run is not None:
                     waited = self._stood(run) or other.history[-1].date <= self._begun_at(run)
                     waited |= run.history[-1].date <= self._begun_at(other)
@@ -217,14 +219,16 @@ class Oracle:
                 continue
             # What ended before another one was restarted stays, also where that one then ends badly.
             is_after = stopper is not None and self._over_at(run) > self._begun_at(stopper)
-            is_over = has_gap or (is_after and not self._stood(run))
+            is_over = (has_gap or is_after) and not self._stood(run)
             demand(not is_over, f"{spec['id']} started after what ended its branch.")
             demand(run.value == value, f"{spec['id']} has the value {run.value!r}, not {value!r}.")
             if previous is not None:
                 waited = self._stood(run) or previous.history[-1].date <= self._begun_at(run)
                 was_done = run.history[-1].date <= self._begun_at(previous)
                 demand(waited or was_done, f"{spec['id']} did not wait for its turn.")
-            states.append(self._run(spec, run, kill_at))
+            state = self._run(spec, run, kill_at)
+            # What another execution was to try again counts as failed where this one goes on all the same.
+            states.append(State.FAILED if state is State.RETRIED else state)
             if states[-1] in BAD:
                 stopper = run
             previous = run
@@ -277,7 +281,7 @@ class Oracle:
     def _begun_at(self, run: TaskRun) -> datetime:
         """When a task run began; what begins again for the sake of something inside stands where it stood."""
         kept_at = self.referee.kept_at
-        begun = begun_at(run)
+        begun = self.referee.first_paused.get(run.id) or begun_at(run)
         return run.history[0].date if kept_at == begun else begun
 
     def _expected(self, spec: Spec, run: TaskRun, kill_at: datetime | None) -> State:
@@ -370,11 +374,6 @@ class Oracle:
         if inside is State.SUCCESS and state is State.WARNING:
             inside = State.WARNING
         return allowed(spec, inside)
-
-
-def begun_at(run: TaskRun) -> datetime:
-    """When a task run was made, or restarted last."""
-    return max((one.date for one in run.history if one.state is State.RESTARTED), default=run.history[0].date)
 
 
 def allowed(spec: Spec, state: State) -> State:

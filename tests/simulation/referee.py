@@ -4,6 +4,8 @@ Keeps its own books of dispatches, starts, losses and outcomes, from events and 
 the machine came to its rows. What it accepts is what the oracle reckons with.
 """
 
+from collections.abc import Mapping
+from copy import deepcopy
 from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Any
@@ -18,6 +20,7 @@ from tercel.machine.messages import (
     Event,
     ForceRunRequested,
     KillRequested,
+    ReplayRequested,
     RestartRequested,
     ResumeRequested,
     RunTask,
@@ -37,7 +40,7 @@ from tercel.model.flow import Flow
 from tercel.model.state import State
 from tercel.model.task import Retry, Task
 from tercel.model.working_directory import DirectoryTask
-from tests.simulation.flows import EXECUTABLE, LEAVES, MINUTES, Spec, lanes_of
+from tests.simulation.flows import EXECUTABLE, LEAVES, MINUTES, Spec, enabled, lanes_of
 from tests.simulation.restarts import BAD, Plan, Reckoner
 from tests.simulation.rounds import Rounds, Wait
 from tests.simulation.standing import ENDED, Standing, first_paused, paused
@@ -114,12 +117,18 @@ class Referee:
         self.created_at = header.history[0].date
         self.retried: str | None = None
         self.retry_at: datetime | None = None
+        self.retried_by: Retry | None = None
         self.set_at: dict[str, datetime] = {}
         self.kept_at: datetime | None = None
-        self.is_over = False
+        self.is_over = self.is_of_paused = self.stood_still = False
+        self.before: dict[str, TaskRun] = {}
+        self.change = Change()
+        self.past_main: set[str] = set()
+        self.replayed: set[str] = set()
         self.broken = 0
         self.meddled_at: datetime | None = None
         self.pauses: dict[str, str] = {}
+        self.first_paused: dict[str, datetime] = {}
         self.attempt = 1
         self.from_scratch = False
         self.later: set[str] = set()
@@ -140,15 +149,38 @@ class Referee:
         """The state in which the execution ended, once nothing of it runs."""
         return self.standing.ended
 
+    def take_over(self, older: "Referee", ids: Mapping[str, str], rows: dict[str, TaskRun], now: datetime) -> None:
+        """Know of copies what an older execution's books say of their originals, which *ids* maps to them."""
+        for old, new in ids.items():
+            if old in older.seats:
+                seat = self.seats[new] = deepcopy(older.seats[old])
+                seat.fence = seat.losses = 0
+                seat.phase, seat.retry_at, seat.is_past = "over", None, True
+                seat.child_lengths = {ids[child]: seen for child, seen in seat.child_lengths.items() if child in ids}
+            if old in older.timed_out:
+                self.timed_out[new] = older.timed_out[old]
+            if old in older.set_at:
+                self.set_at[new] = older.set_at[old]
+            if old in older.pauses:
+                self.pauses[new] = older.pauses[old]
+        self.rounds.take_over(older.rounds, ids)
+        self.standing.variables = dict(older.standing.variables)
+        self.from_scratch = True
+        self.kept_at = self.meddled_at = now
+
     # Before: is the event still good?
 
     def is_good(self, event: Event, runs: dict[str, TaskRun]) -> bool:
         """True where the event has to change something, False where it must change nothing."""
+        if isinstance(event, ReplayRequested):
+            return self.standing.phase == "new" and event.run_id in runs
         if isinstance(event, TaskStateChanged):
             run = runs.get(event.run_id)
             is_over = self.ended not in (None, State.RETRIED) and event.attempt == self.attempt
             return is_over and run is not None and run.state is not event.state
         if isinstance(event, RestartRequested):
+            if self.standing.is_moving and paused(runs):
+                return event.attempt == self.attempt
             has_failed = any(run.state in BAD for run in runs.values())
             is_bad = (self.ended in BAD and self.ended is not State.RETRIED) or (
                 self.ended is State.WARNING and has_failed
@@ -220,20 +252,24 @@ class Referee:
         demand(not change.is_empty, f"{_name(event)} was good, yet it changed nothing.")
         self.accepted += 1
         self.next_round_of: str | None = None
+        self.is_of_paused = isinstance(event, RestartRequested) and self.standing.final is None
         plan = self._plan(event, change, before)
-        stood_still = self.standing.is_held
+        self.stood_still = self.standing.is_held
         after = () if change.execution is None else change.execution.history[len(header.history) :]
         states = [one.state for one in after]
         self.is_over = bool(states) and states[-1] in ENDED and State.KILLING not in states
+        self.before, self.change = before, change
         wants_dispatch = self._book(event, before)
         self._rows(event, change, before, header, plan)
         self._commands(event, change, wants_dispatch)
         self._execution(change, header)
-        if stood_still and self.standing.is_held:
+        if self.stood_still and self.standing.is_held:
             self._still(event, change, before)
         self._timed(event, change, before)
         dispatched = {command.run_id for command in change.commands if isinstance(command, RunTask)}
-        demand(plan.again & self.seats.keys() <= dispatched, "What was restarted was not dispatched.")
+        demand(
+            (plan.again - self.past_main) & self.seats.keys() <= dispatched, "What was restarted was not dispatched."
+        )
         self._note_children(change, before, dispatched)
         rows = {id_: run for id_, run in before.items() if id_ not in change.removed}
         rows |= {run.id: run for run in change.runs}
@@ -284,6 +320,7 @@ class Referee:
     def _plan(self, event: Event, change: Change, before: dict[str, TaskRun]) -> Plan:
         """What has to be restarted and dropped in this step, seats told."""
         plan = Plan(set(), set(), set())
+        self.past_main = set[str]()
         if isinstance(event, TaskStateChanged):
             plan = self.reckoner.change(before[event.run_id], before)
             self.set_at[event.run_id] = self.kept_at = self.meddled_at = event.now
@@ -292,9 +329,18 @@ class Referee:
             for seat in self.seats.values():
                 seat.is_past = True
             self.later = set()
+        elif isinstance(event, ReplayRequested):
+            plan = self.reckoner.replay(before[event.run_id], before)
+            self.replayed = plan.again - {event.run_id}
+            self.past_main = self.reckoner.past_main(before[event.run_id], before)
+            for run_id in self.past_main & self.seats.keys():
+                self.seats[run_id].fence = 1
+        elif self.is_of_paused:
+            plan.again.update(paused(before))
+            for run_id in plan.again:
+                self.first_paused.setdefault(run_id, begun_at(before[run_id]))
         elif isinstance(event, RestartRequested):
             self.from_scratch = event.from_scratch
-            self.kept_at = None
             plan = self.reckoner.restart(before, self.ended or State.KILLED, from_scratch=event.from_scratch)
             for seat in self.seats.values():
                 seat.is_past = True
@@ -329,9 +375,13 @@ class Referee:
             self.seats.pop(run_id, None)
             self.pauses.pop(run_id, None)
             self.rounds.drop(run_id)
-        for run_id in plan.again:
+        for run_id in plan.again - self.past_main:
             self.rounds.again(run_id)
-        for run_id in plan.again | plan.dropped:
+        if isinstance(event, ReplayRequested):
+            self.rounds.drop(event.run_id)  # it begins as if for the first time
+        for run_id in (plan.again | plan.dropped) - self.past_main:
+            if not self.is_of_paused:
+                self.first_paused.pop(run_id, None)
             self.timed_out.pop(run_id, None)
             self.set_at.pop(run_id, None)
             if run_id in self.seats:
@@ -395,6 +445,8 @@ class Referee:
                     self.standing.updated(update)
                     if update.ends_as is not None:
                         self._force(update.ends_as, event.now)
+            case RestartRequested() if self.is_of_paused:
+                self.attempt += 1
             case RestartRequested() | TaskStateChanged():
                 self.attempt += 1
                 self.standing.restart(event.now)
@@ -477,10 +529,21 @@ class Referee:
         seat.outcomes.append((state, retryable, now))
         if state is State.FAILED and retryable and not seat.is_cancelled:
             ended_at = min(max(ended_at, seat.began or ended_at), now)
-            if seat.retry is not None and seat.retry.behavior == "CREATE_NEW_EXECUTION":
-                self._retry_elsewhere(seat.retry, run_id, now, ended_at)
+            retry = self._policy(seat, run_id)
+            if retry is not None and retry.behavior == "CREATE_NEW_EXECUTION":
+                self._retry_elsewhere(retry, run_id, now, ended_at)
             else:
                 seat.retry_at = self._next_at(seat, run_id, now, ended_at)
+
+    def _policy(self, seat: Seat, run_id: str) -> Retry | None:
+        """How it is tried again: a directory as its failed child says, where that asks for a new execution."""
+        children = {run.task_id: run.state for run in self.before.values() if run.parent_id == run_id}
+        for task in enabled(seat.spec.get("tasks", [])) if seat.spec["kind"] == "directory" else ():
+            retry = self.retries[task["id"]]
+            is_failed = children.get(task["id"]) is State.FAILED
+            if is_failed and retry is not None and retry.behavior == "CREATE_NEW_EXECUTION":
+                return retry
+        return seat.retry
 
     def _retry_elsewhere(self, retry: Retry, run_id: str, now: datetime, ended_at: datetime) -> None:
         """A new execution tries again; for a random wait the earliest instant is kept, see `_commands`."""
@@ -489,9 +552,17 @@ class Referee:
         at = max(now, ended_at + timedelta(seconds=_wait(retry, self.attempt)))
         if retry.max_duration is not None and at > self.created_at + retry.max_duration:
             return
+        if retry.max_duration is not None and retry.type == "random" and not self._is_retried(run_id):
+            is_late = at + timedelta(seconds=50) > self.created_at + retry.max_duration
+            demand(is_late, "Nobody tries it again, although there is time.")
+            return
         self.retried = run_id
         self.retry_at = at
+        self.retried_by = retry
         self._force(State.RETRIED, now)
+
+    def _is_retried(self, run_id: str) -> bool:
+        return any(run.id == run_id and run.state is State.RETRIED for run in self.change.runs)
 
     def _next_at(self, seat: Seat, run_id: str, now: datetime, ended_at: datetime) -> datetime | None:
         """When the next attempt has to be made; the earliest possible instant for a random wait."""
@@ -545,7 +616,10 @@ class Referee:
             demand(run.lost == 0 if is_again else run.lost >= old.lost, "Losses were forgotten, or were not.")
             if run.state in ENDED:
                 demand(run.due is None, "A row that ended has a timer.")
-            limit = self.reckoner.limit(run) if is_again and run.state is State.RUNNING else None
+                has_open = run.id in self.seats and any(one.state not in ENDED for one in run.attempts)
+                demand(not has_open, "A row that ended has an attempt that has not.")
+            has_time = is_again and run.state is State.RUNNING and run.id not in self.timed_out
+            limit = self.reckoner.limit(run) if has_time else None
             demand(limit is None or run.due == event.now + limit, f"{run.task_id} has no timer of its own.")
             restarts = sum(change.state is State.RESTARTED for change in run.history[len(old.history) :])
             is_childs = isinstance(event, ChildChanged) and run.id == event.child.id
@@ -558,6 +632,11 @@ class Referee:
             if seat is not None and seat.is_executable and run.state is State.RUNNING:
                 demand(run.due == self._deadline(seat), f"{run.task_id} has the timer {run.due}.")
         self._paused_rows(event, change, before)
+        if self.is_of_paused:
+            ids_ = {run.id for run in change.runs if run.state is State.PAUSED}
+            demand(ids_ == set(ids) == plan.again, "A restart of what is paused changed something else.")
+            is_new = all(run.fence == before[run.id].fence + 1 for run in change.runs)
+            demand(is_new, "What is paused waits anew under the same fence.")
         if change.execution is not None and change.execution.state in ENDED and self.standing.final is None:
             self.standing.end(change.execution.state, event.now)
         for run in change.runs:
@@ -651,7 +730,7 @@ class Referee:
             if seat.is_executable and (self.standing.final is None or run_id in over):
                 seat.phase = "over"
                 seat.outcomes.append((State.KILLED, False, event.now))
-        if isinstance(event, ResumeRequested | ForceRunRequested):
+        if isinstance(event, ResumeRequested | ForceRunRequested) and self.stood_still:
             ready = {
                 id_ for id_, seat in self.seats.items() if seat.retry_at is not None and seat.retry_at <= event.now
             }
@@ -673,7 +752,7 @@ class Referee:
         demand(self.standing.final is State.RETRIED, "A new execution tries again what this one has not given up.")
         at = self.retry_at
         demand(at is not None, "Another execution was started twice, or for nothing.")
-        retry = None if self.retried is None else self.seats[self.retried].retry
+        retry = self.retried_by
         spread = timedelta(seconds=50 if retry is not None and retry.type == "random" else 0)
         demand(at is not None and at <= command.at <= at + spread, f"It is tried again at {command.at}, not {at}.")
         self.retry_at = None
@@ -702,6 +781,11 @@ class Referee:
         return any(self.rounds.waits(run_id) for run_id in rows) or any(
             seat.phase != "over" or seat.retry_at is not None for seat in self.seats.values()
         )
+
+
+def begun_at(run: TaskRun) -> datetime:
+    """When a task run was made, or restarted last."""
+    return max((one.date for one in run.history if one.state is State.RESTARTED), default=run.history[0].date)
 
 
 def _wait(retry: Retry, fails: int) -> float:

@@ -61,6 +61,47 @@ class Reckoner:
             at = rows[at].parent_id
         return walk.plan
 
+    def replay(self, target: TaskRun, rows: Rows) -> Plan:
+        """What the replay at a task run has to do with the copies that it begins with."""
+        walk = _Walk(rows, self.rounds, is_warning=False, from_scratch=True)
+        path = [target]
+        while path[0].parent_id is not None:
+            path.insert(0, rows[path[0].parent_id])
+        around: TaskRun | None = None
+        for at in path:
+            spec = self._spec if around is None else self.specs[around.task_id]
+            walk.replay_scope(spec, around, at)
+            around = at
+        return walk.plan
+
+    def before(self, spec: Spec, run: TaskRun, rows: Rows) -> list[TaskRun | None]:
+        """What stands before a task run in the main branch, or what it depends on; None where a row is not there."""
+        inside = {(row.task_id, row.iteration): row for row in rows.values() if row.parent_id == run.parent_id}
+        if spec["kind"] == "dag":
+            tasks = {task["id"]: task for task in enabled(spec["tasks"])}
+            names = dependencies(spec, tasks[run.task_id]) if run.task_id in tasks else set[str]()
+            return [inside.get((name, None)) for name in names if name in tasks]
+        lanes: list[Lane] = [[(task, None, None) for task in enabled(spec["tasks"])]] if run.parent_id is None else []
+        if run.parent_id is not None and spec["kind"] != "directory":
+            lanes = lanes_of(spec, self.rounds.get(run.parent_id, 0)) or []
+        for lane in lanes:
+            found = [inside.get((task["id"], iteration)) for task, _, iteration in lane]
+            if run in found:
+                return found[: found.index(run)]
+        return []
+
+    def past_main(self, target: TaskRun, rows: Rows) -> set[str]:
+        """What is around the target of a replay and goes on in its `errors` or `finally`: all else of it stays."""
+        found: set[str] = set()
+        at = target
+        while at.parent_id is not None:
+            around = rows[at.parent_id]
+            spec = self.specs[around.task_id]
+            if at.task_id in {task["id"] for name in ("errors", "finally") for task in spec.get(name, [])}:
+                found.add(around.id)
+            at = around
+        return found
+
     def turn(self, run: TaskRun, rows: Rows, *, from_scratch: bool) -> Plan:
         """What has to be done when the turn of a task run comes that had been put off."""
         walk = _Walk(rows, self.rounds, is_warning=True, from_scratch=from_scratch)
@@ -132,14 +173,58 @@ class _Walk:
                 ended_well = (run for _, run in walked if run.state in DONE)
                 self.plan.later.update(run.id for run in ended_well if self._has_bad_below(run))
 
+    def replay_scope(self, spec: Spec, around: TaskRun | None, at: TaskRun) -> None:
+        """One scope on the way to what a replay begins at: *at* is it, or is around it."""
+        run_id = None if around is None else around.id
+        names = ("errors", "finally", *AFTER_BRANCHES)
+        branch = next((name for name in names if at.task_id in {task["id"] for task in spec.get(name, [])}), None)
+        self.plan.again.add(at.id)
+        if branch is not None:
+            tasks = [(name, task["id"]) for name in names for task in enabled(spec.get(name, []))]
+            for _, id_ in tasks[tasks.index((branch, at.task_id)) + 1 :]:
+                self._drop(self._inside.get((run_id, id_, None)))
+            return
+        self.branches(spec, run_id)
+        if around is None:
+            lanes: list[Lane] = [[(task, None, None) for task in enabled(spec["tasks"])]]
+        else:
+            lanes = lanes_of(spec, self._rounds.get(around.id, 0)) or []
+        rows = [[self._inside.get((run_id, task["id"], iteration)) for task, _, iteration in lane] for lane in lanes]
+        own = next(number for number, lane in enumerate(rows) if at in lane)
+        gone = rows[own][rows[own].index(at) + 1 :]
+        # One after the other; a Dag has an order of its own, unless nothing in it depends on anything.
+        has_order = spec["kind"] == "dag" and any(dependencies(spec, task) for task in spec["tasks"])
+        if {"each_sequential": 1}.get(spec["kind"], spec.get("limit", 0)) == 1 and not has_order:
+            gone += [row for lane in rows[own + 1 :] for row in lane]
+        if spec["kind"] == "dag":
+            gone += [self._inside.get((run_id, name, None)) for name in _followers(spec, at.task_id)]
+        for row in gone:
+            self._drop(row)
+        waiting = self._waiting(spec, run_id) if spec["kind"] == "dag" else set[str]()
+        for number, lane in enumerate(lanes):
+            bad = [
+                (task, row)
+                for (task, _, _), row in zip(lane, rows[number], strict=True)
+                if row is not None and row.state in BAD and row is not at and row.id not in self.plan.dropped
+            ]
+            for place, (task, row) in enumerate(bad):
+                if place or row.id in waiting:
+                    self._drop(row)
+                else:
+                    self.again(task, row)
+
+    def _drop(self, run: TaskRun | None) -> None:
+        if run is not None:
+            self.plan.dropped.update(one.id for one in self._tree(run))
+
     def _waiting(self, spec: Spec, run_id: str | None) -> set[str]:
-        """Ids of what stands in a Dag behind something that has not ended well: it has to wait for that."""
+        """Ids of what stands in a Dag behind something that has not ended well, or runs again: it waits for that."""
         there = {task["id"]: self._inside.get((run_id, task["id"], None)) for task in enabled(spec["tasks"])}
         found: set[str] = set()
         for task in enabled(spec["tasks"]):
             run = there[task["id"]]
             before = [there[name] for name in dependencies(spec, task) if name in there]
-            if run is not None and any(one is None or one.state not in DONE for one in before):
+            if run is not None and any(one is None or self._runs_again(one) for one in before):
                 found.add(run.id)
         return found
 
@@ -168,6 +253,9 @@ class _Walk:
                 if run is not None:
                     self.plan.dropped.update(one.id for one in self._tree(run))
 
+    def _runs_again(self, run: TaskRun) -> bool:
+        return run.state not in DONE or (self._is_warning and self._has_bad_below(run))
+
     def _tree(self, run: TaskRun) -> Iterator[TaskRun]:
         yield run
         for child in self._below.get(run.id, ()):
@@ -175,6 +263,18 @@ class _Walk:
 
     def _has_bad_below(self, run: TaskRun) -> bool:
         return any(one.state in BAD for one in self._tree(run) if one is not run)
+
+
+def _followers(spec: Spec, id_: str) -> set[str]:
+    """Ids of the tasks of a Dag that, directly or not, depend on one of them."""
+    found: set[str] = set()
+    left = [id_]
+    while left:
+        before = left.pop()
+        later = {task["id"] for task in enabled(spec["tasks"]) if before in dependencies(spec, task)} - found
+        found |= later
+        left += later
+    return found
 
 
 def _all(spec: Spec) -> Iterator[Spec]:

@@ -45,6 +45,19 @@ class Rounds:
         """True where a loop's next round comes before its timeout."""
         return run_id not in self.deadlines or self._wakes[run_id] < self.deadlines[run_id]
 
+    def take_over(self, older: "Rounds", ids: Mapping[str, str]) -> None:
+        """Know of copies what the books of an older execution say of their originals."""
+        pairs = (
+            (self._numbers, older._numbers),
+            (self._since, older._since),
+            (self._base, older._base),
+            (self._wakes, older._wakes),
+            (self.deadlines, older.deadlines),
+            (self.verdicts, older.verdicts),
+        )
+        for book, old in pairs:
+            book.update({ids[run_id]: value for run_id, value in old.items() if run_id in ids})  # type: ignore[misc]
+
     def next(self, run_id: str) -> None:
         """The next round of a loop begins."""
         self._numbers[run_id] += 1

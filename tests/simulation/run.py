@@ -18,9 +18,12 @@ def problem_of(spec: Spec, seed: int, faults: frozenset[str], machine: Machine) 
     try:
         world.run()
     except FALLS as error:
+        last = world.latest
+        while last.latest is not last:
+            last = last.latest
         return f"{type(error).__name__}: {error}", world.trace + [
             f"row {run.task_id} {run.id[:6]} {' '.join(change.state for change in run.history)}"
-            for run in world.rows.values()
+            for run in last.rows.values()
         ]
     return None
 

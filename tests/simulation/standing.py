@@ -15,6 +15,7 @@ from tercel.machine.messages import (
     KillRequested,
     LabelsSet,
     PauseRequested,
+    ReplayRequested,
     ResumeRequested,
     SlotFreed,
     StatusChanged,
@@ -73,6 +74,11 @@ class Standing:
     def is_begun(self) -> bool:
         """True once tasks may have run."""
         return self.phase == "begun"
+
+    @property
+    def is_moving(self) -> bool:
+        """True while tasks of it may run and nobody ends it."""
+        return self._is_running()
 
     def restart(self, now: datetime) -> None:
         """It goes on after its end."""
@@ -177,6 +183,8 @@ class Standing:
             case SlotFreed():
                 self.phase = "begun"
             case ExecutionTimerDue():
+                self.phase = "begun"
+            case ReplayRequested():
                 self.phase = "begun"
             case PauseRequested():
                 self.by_hand = True

@@ -1,5 +1,6 @@
 """A fake store, queue, workers and clock around the real machine; moves and faults are drawn from one seed."""
 
+from copy import deepcopy
 from datetime import UTC, datetime, timedelta
 from random import Random
 from types import ModuleType
@@ -8,6 +9,7 @@ from typing import Any
 from msgspec.structs import replace
 
 import tercel.machine.live
+import tercel.machine.replay
 import tercel.machine.transition
 from tercel.machine import FlowIndex
 from tercel.machine.messages import (
@@ -20,6 +22,7 @@ from tercel.machine.messages import (
     KillRequested,
     LabelsSet,
     PauseRequested,
+    ReplayRequested,
     RestartRequested,
     ResumeRequested,
     RunTask,
@@ -37,7 +40,7 @@ from tercel.model.execution import Attempt, Execution, TaskRun, task_run_id
 from tercel.model.jobs import ExecutionUpdate, WorkerResult
 from tercel.model.state import State, StateChange
 from tercel.model.working_directory import DirectoryTask
-from tests.simulation.flows import AFTER_BRANCHES, EXECUTABLE, FEATURES, INPUTS, Spec, build
+from tests.simulation.flows import AFTER_BRANCHES, EXECUTABLE, FEATURES, INPUTS, Spec, apart, build
 from tests.simulation.oracle import Oracle
 from tests.simulation.referee import ENDED, Referee, Seat, ViolationError, demand
 from tests.simulation.restarts import DONE, Reckoner
@@ -67,15 +70,22 @@ FAULTS = (
 class Machine:
     """The functions of the machine under test: the real ones, or those of a mutant."""
 
-    def __init__(self, transition: Any = tercel.machine.transition, live: Any = tercel.machine.live) -> None:
+    def __init__(
+        self,
+        transition: Any = tercel.machine.transition,
+        live: Any = tercel.machine.live,
+        replay: Any = tercel.machine.replay,
+    ) -> None:
         self.advance = transition.advance
+        self.copies_for_replay = replay.copies_for_replay
         self.Live = live.LiveExecution
         self.Index = transition.FlowIndex
 
     @classmethod
     def of(cls, modules: dict[str, ModuleType]) -> "Machine":
         """The machine made of patched modules."""
-        return cls(modules["tercel.machine.transition"], modules["tercel.machine.live"])
+        names = ("transition", "live", "replay")
+        return cls(*(modules[f"tercel.machine.{name}"] for name in names))
 
 
 class Job:
@@ -116,8 +126,16 @@ class Children:
 class World:
     """One history."""
 
-    def __init__(self, spec: Spec, seed: int, faults: frozenset[str], machine: Machine) -> None:
+    def __init__(self, spec: Spec, seed: float, faults: frozenset[str], machine: Machine) -> None:
         self.rng = Random(seed)
+        self.dice = apart(self.rng)
+        self.restarts_paused = self.dice.random() < 0.3
+        self.nudges = "hand" in FEATURES and self.dice.random() < 0.15
+        self.replays = "replay" in FEATURES and self.dice.random() < 0.3
+        self.keeps_at = self.dice.randint(1, 120) if self.dice.random() < 0.5 else 0
+        self.snapshot: tuple[dict[str, TaskRun], Referee, Execution] | None = None
+        self.all_faults = faults
+        self.latest = self
         self.spec = spec
         self.faults = faults
         self.machine = machine
@@ -152,7 +170,74 @@ class World:
     # The history
 
     def run(self) -> None:
-        """An execution to its end, some of them several times."""
+        """An execution to its end, some of them several times; some are then replayed by another one."""
+        self.run_it()
+        if self.replays:
+            self.replay()
+
+    def replay(self) -> None:
+        """Have a new execution begin at one of the task runs of this one, or of this one as it was on the way."""
+        rows, referee, header = self.snapshot or (self.rows, self.referee, self.header)
+        targets = [run for run in rows.values() if self._may_be_replayed(run, rows, referee)]
+        if not targets:
+            return
+        target = self.dice.choice(targets)
+        copies = self.machine.copies_for_replay(self.index, rows, target.id, f"{header.id}r")
+        demand(copies is not None, "There is nothing to replay.")
+        self.trace.append(f"replay of {target.task_id} {target.id[:6]}")
+        self.latest = World(self.spec, self.dice.random(), self.all_faults, self.machine)
+        self.latest.trace = self.trace
+        self.latest.begin_at(copies, rows, referee, header, now=self.tick())
+        self.latest.run()
+
+    def begin_at(
+        self, copies: Any, rows: dict[str, TaskRun], referee: Referee, older: Execution, now: datetime
+    ) -> None:
+        """Begin with copies of another execution's rows, and check that they are."""
+        self.now = now
+        self.header = Execution(
+            id=f"{older.id}r",
+            namespace="simulation",
+            flow_id="flow",
+            revision=1,
+            inputs=INPUTS,
+            history=(StateChange(State.CREATED, now),),
+            variables=older.variables,
+            has_variables=older.has_variables,
+            parent_id=older.id,
+            from_scratch=True,
+        )
+        self.mail = []
+        self.rows = {run.id: run for run in copies.runs}
+        self.live = self.machine.Live.from_rows(self.index, self.header, copies.runs)
+        self.referee = Referee(self.index.flow, Reckoner(self.spec), self.header)
+        ids = copied(rows, self.rows, self.header.id)
+        originals = {copy: run_id for run_id, copy in ids.items()}
+        open_ = {id_ for id_, copy in ids.items() if rows[id_].state not in ENDED and copy != copies.target}
+        at = rows[originals[copies.target]].parent_id
+        while at is not None:
+            open_.discard(at)
+            at = rows[at].parent_id
+        demand(not open_, "What has not ended was copied.")
+        self.referee.take_over(referee, ids, self.rows, now)
+        self.apply(ReplayRequested(now=now, run_id=copies.target))
+
+    def _may_be_replayed(self, run: TaskRun, rows: dict[str, TaskRun], referee: Referee) -> bool:
+        """True where it is there because what is before it in its lane, and around it, ended well by itself."""
+        specs = referee.reckoner.specs
+        at: TaskRun | None = run
+        while at is not None:
+            around = rows.get(at.parent_id or "")
+            spec = self.spec if around is None else specs[around.task_id]
+            if any(at.task_id == task["id"] for name in AFTER_BRANCHES for task in spec.get(name, [])):
+                return False
+            before = referee.reckoner.before(spec, at, rows)
+            if at.id in referee.set_at or any(one is None or one.state not in DONE for one in before):
+                return False
+            at = around
+        return True
+
+    def run_it(self) -> None:
         faults = self.faults
         self.to_end()
         for _ in range(self.rng.choice([0, 0, 1, 1, 2, 4]) if "restart" in faults else 0):
@@ -235,6 +320,10 @@ class World:
 
     def move(self) -> None:
         """One random thing happens."""
+        if self.nudges and "meddle" in self.faults:
+            if self.dice.random() < 0.05:
+                self.nudge()
+            self.check_rebuilt()
         draw = self.rng.random()
         if draw < 0.03 and self.chance("meddle", 1):
             self.meddle()
@@ -250,6 +339,14 @@ class World:
             self.clock()
         else:
             self.trouble()
+
+    def nudge(self) -> None:
+        """What is rare by chance: a kill while it is paused by hand, and a pause by hand after a restart."""
+        if self.referee.standing.is_held:
+            if self.dice.random() < 0.3:
+                self.apply(KillRequested(now=self.tick()))
+        elif self.header.attempt_number > 1:
+            self.apply(PauseRequested(now=self.tick()))
 
     def trouble(self) -> None:
         """One fault, if it is switched on."""
@@ -271,7 +368,7 @@ class World:
         elif draw < 0.8 and self.rows and self.chance("early_timer", 1):
             run = self.rng.choice(list(self.rows.values()))
             self.apply(TimerDue(now=self.tick(), run_id=run.id, fence=run.fence - self.rng.randint(0, 1)))
-        elif draw < 0.82 and not paused(self.rows):
+        elif draw < 0.82 and (self.restarts_paused or not paused(self.rows)):
             self.apply(RestartRequested(now=self.tick(), attempt=self.header.attempt_number, revision=1))
         elif draw > 0.85 and self.chance("kill", 0.25):
             self.apply(KillRequested(now=self.tick(), cascade=self.rng.random() < 0.8))
@@ -297,6 +394,9 @@ class World:
                 run_id = self.rng.choice(list(self.rows))
                 attempt = self.header.attempt_number
                 events.append(TaskStateChanged(now=now, run_id=run_id, state=self.rng.choice(FINAL), attempt=attempt))
+        if self.restarts_paused and paused(self.rows):
+            attempt = self.header.attempt_number - self.rng.choice([0, 0, 0, 1])
+            events += [RestartRequested(now=now, attempt=attempt, revision=1)] * 3
         if self.header.is_closing:
             events += [KillRequested(now=now)] * 2
         if "labels" in FEATURES:
@@ -406,9 +506,15 @@ class World:
         draw = self.rng.random()
         if job.is_cancelled and draw < 0.7:
             return State.KILLED
-        if draw < self.flaky:
+        if draw < self.flaky or (self._asks_for_another(job) and self.dice.random() < 0.8):
             return State.FAILED
         return State.WARNING if draw < self.flaky + 0.08 else State.KILLED if draw > 0.995 else State.SUCCESS
+
+    def _asks_for_another(self, job: Job) -> bool:
+        """True where a child of a directory failed that is to be tried again by a new execution."""
+        last = job.children[-1] if job.children else None
+        retry = self.referee.retries.get(last.task_id) if last is not None and last.state is State.FAILED else None
+        return retry is not None and retry.behavior == "CREATE_NEW_EXECUTION"
 
     def _child(self, job: Job) -> bool:
         tasks = [task for task in job.order.task.children() if not task.disabled]
@@ -428,8 +534,8 @@ class World:
                 return self._child(job)
             begun = StateChange(State.RUNNING, self.now)
             child = kept or TaskRun(
-                id=task_run_id("e", job.order.run_id, task.id, None, None),
-                execution_id="e",
+                id=task_run_id(self.header.id, job.order.run_id, task.id, None, None),
+                execution_id=self.header.id,
                 task_id=task.id,
                 parent_id=job.order.run_id,
                 history=(StateChange(State.CREATED, self.now),),
@@ -601,6 +707,8 @@ class World:
         self.header = change.execution or self.header
         if good:
             self.past.append(event)
+            if self.replays and self.referee.accepted == self.keeps_at and self.header.is_open:
+                self.snapshot = (dict(self.rows), deepcopy(self.referee), self.header)
             self.check_rest()
             if self.rng.random() < 0.1 and not self._may_repeat(event):
                 again = self.machine.advance(self.index, self.live, event)
@@ -693,6 +801,38 @@ class World:
             wrong = [name for name, value in kept.items() if made[name] != value]
             told = ", ".join(f"{name} {kept[name]} and not {made[name]}" for name in wrong)
             demand(not wrong, f"A scope is not what its rows give: {told}.")
+
+
+def copied(rows: dict[str, TaskRun], copies: dict[str, TaskRun], execution_id: str) -> dict[str, str]:
+    """For the id of each row that was copied that of its copy; checks the copies."""
+    ids: dict[str, str] = {}
+    for run in sorted(rows.values(), key=lambda one: depth(one, rows)):
+        if run.parent_id is not None and run.parent_id not in ids:
+            continue
+        parent_id = None if run.parent_id is None else ids[run.parent_id]
+        id_ = task_run_id(execution_id, parent_id, run.task_id, run.value, run.iteration)
+        if id_ in copies:
+            ids[run.id] = id_
+            copy = copies[id_]
+            demand(copy.history[: len(run.history)] == run.history, f"{run.task_id} has another past in its copy.")
+            demand(copy.outputs == run.outputs and _is_past(copy, run), f"{run.task_id} is another copy.")
+            demand(copy.fence == 0 and copy.due is None and copy.state in ENDED, f"{run.task_id} is no past.")
+            demand(copy.lost == 0, f"The copy of {run.task_id} has losses.")
+    demand(len(ids) == len(copies), "There are copies of nothing.")
+    return ids
+
+
+def _is_past(copy: TaskRun, run: TaskRun) -> bool:
+    """True where a copy has the attempts of its original, and none that goes on."""
+    if run.state in ENDED:
+        return copy.attempts == run.attempts
+    same = len(copy.attempts) == len(run.attempts) and copy.attempts[:-1] == run.attempts[:-1]
+    return same and all(attempt.state in ENDED for attempt in copy.attempts)
+
+
+def depth(run: TaskRun, rows: dict[str, TaskRun]) -> int:
+    """How many task runs it is inside of."""
+    return 0 if run.parent_id is None else 1 + depth(rows[run.parent_id], rows)
 
 
 def counts(scope: Any) -> dict[str, object]:

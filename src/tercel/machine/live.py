@@ -6,7 +6,7 @@ and replaced; the aggregate around them is the caller's own and changes in place
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from heapq import heapify, heappop, heappush
+from heapq import heappop, heappush
 from itertools import pairwise
 from typing import cast
 
@@ -227,14 +227,12 @@ class Scope:
                 heappush(self._openable, dependent)
 
     def hold_back(self, position: int) -> None:
-        """The task at *position* of the main branch runs a second time: what depends on it waits again."""
-        if self._blocked is None or position not in self._released:
+        """The task at *position* of the main branch is to run a second time: what depends on it waits for that."""
+        if self._blocked is None:
             return
         self._released.discard(position)
         for dependent in self._dependents.get(position, ()):
             self._blocked[dependent] += 1
-        self._openable = [at for at in self._openable if not self._blocked[at]]
-        heapify(self._openable)
 
     def is_blocked(self, position: int) -> bool:
         """True where the task at *position* of the main branch has to wait for the end of another one."""
@@ -599,6 +597,8 @@ class _Restore:
             active = scope.active
             scope.ended(place, run, self._flow.branch(scope.place, place.branch))
             scope.active = active
+            if run.id in self._live.absorbed:
+                scope.hold_back(place.position)
 
 
 def absorbed_failures(execution: Execution, runs: Mapping[str, TaskRun]) -> set[str]:

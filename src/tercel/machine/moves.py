@@ -344,12 +344,8 @@ class Moves(Step):
             if child.state in TERMINAL:
                 continue
             end = StateChange(State.KILLED, max(self._now, child.history[-1].date))
-            attempts = child.attempts
-            if attempts and attempts[-1].state not in TERMINAL:
-                attempts = (*attempts[:-1], replace(attempts[-1], history=(*attempts[-1].history, end)))
-            closed = replace(
-                child, history=grown(child.history, end), attempts=attempts, due=None, message=result.message
-            )
+            closed = replace(with_attempt_over(child, end), due=None, message=result.message)
+            closed = replace(closed, history=grown(child.history, end))
             live.put(closed)
             self._changed[child_id] = None
 
@@ -537,6 +533,7 @@ class Moves(Step):
             inner = live.scopes.get(run_id)
             is_over = run.state is State.RETRYING or (place.executable is not None and not cascade)
             if inner is None and is_over:
+                run = with_attempt_over(run, StateChange(State.KILLED, max(self._now, run.history[-1].date)))
                 self._end_run(scope, place, run, State.KILLED, run.message)
             elif run.state is not State.KILLING:
                 change = StateChange(State.KILLING, max(self._now, run.history[-1].date))
@@ -565,6 +562,14 @@ class Moves(Step):
         scope.time_out()
         scope.is_waiting = False
         self._kill(scope, only_main=True)
+
+
+def with_attempt_over(run: TaskRun, end: StateChange) -> TaskRun:
+    """*run* without an attempt that is still open."""
+    last = run.attempts[-1] if run.attempts else None
+    if last is None or last.state in TERMINAL:
+        return run
+    return replace(run, attempts=(*run.attempts[:-1], replace(last, history=(*last.history, end))))
 
 
 def running_since(run: TaskRun) -> datetime:

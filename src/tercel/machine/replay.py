@@ -6,6 +6,7 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from tercel.machine.index import FlowIndex
+from tercel.machine.moves import with_attempt_over
 from tercel.model.execution import TaskRun, task_run_id
 from tercel.model.state import TERMINAL, State, StateChange
 
@@ -60,11 +61,10 @@ def copies_for_replay(flow: FlowIndex, runs: Mapping[str, TaskRun], run_id: str,
         ids[run.id] = task_run_id(execution_id, parent_id, run.task_id, run.value, run.iteration)
         copies.append(
             replace(
-                run,
+                _ended(run),
                 id=ids[run.id],
                 execution_id=execution_id,
                 parent_id=parent_id,
-                history=_ended(run),
                 fence=0,
                 lost=0,
                 due=None,
@@ -74,7 +74,10 @@ def copies_for_replay(flow: FlowIndex, runs: Mapping[str, TaskRun], run_id: str,
     return Copies(copies, ids[target.id]) if target.id in ids else None
 
 
-def _ended(run: TaskRun) -> tuple[StateChange, ...]:
-    """The history of a row; one that still runs in the older execution ends here, so that it can begin again."""
+def _ended(run: TaskRun) -> TaskRun:
+    """A row with its end; one that still runs in the older execution ends here, so that it can begin again."""
     last = run.history[-1]
-    return run.history if last.state in TERMINAL else (*run.history, StateChange(State.KILLED, last.date))
+    if last.state in TERMINAL:
+        return run
+    end = StateChange(State.KILLED, last.date)
+    return replace(with_attempt_over(run, end), history=(*run.history, end))

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from tercel.errors import UserError
 from tercel.machine.flowable import Decision
 from tercel.machine.index import ERRORS, FINALLY, FlowIndex, Place
-from tercel.machine.live import BAD, Scope, absorbed_failures, flowable_scope, plan_of, top_scope
+from tercel.machine.live import BAD, Scope, absorbed_failures, directory_scope, flowable_scope, plan_of, top_scope
 from tercel.machine.messages import ReplayRequested, RestartRequested, TaskStateChanged
 from tercel.machine.moves import with_times
 from tercel.machine.step import grown
@@ -141,11 +141,10 @@ class Restarts(Waits):
 
     def _reopen(self, scope: Scope) -> None:
         """Prepare a scope that had ended, and begin again what ended badly in it."""
-        for run in self._inside.get(scope.run_id, _NO_RUNS) if self._again else ():
-            place = self._flow.places.get(run.task_id)
-            if run.id in self._again and place is not None and place.branch in (ERRORS, FINALLY):
-                self._reopen_branch(scope, place, run)
-                return
+        target = self._again_in_branch(scope.run_id)
+        if target is not None:
+            self._reopen_branch(scope, self._flow.places[target.task_id], target)
+            return
         lanes: dict[int, dict[int, TaskRun]] = {}
         for run in self._inside.get(scope.run_id, _NO_RUNS):
             place = self._flow.places.get(run.task_id)
@@ -166,6 +165,14 @@ class Restarts(Waits):
         for run in renewed:
             self._run_again(scope, self._flow.places[run.task_id], run)
 
+    def _again_in_branch(self, run_id: str | None) -> TaskRun | None:
+        """What begins again in the `errors` or `finally` of a task run, whatever came of it: all before it stays."""
+        for run in self._inside.get(run_id, _NO_RUNS) if self._again else ():
+            place = self._flow.places.get(run.task_id)
+            if run.id in self._again and place is not None and place.branch in (ERRORS, FINALLY):
+                return run
+        return None
+
     def _leave_to_their_turn(self, scope: Scope, again: list[TaskRun], opened: set[int]) -> None:
         """Drop, of what begins again in a Dag, what depends on tasks that have not ended, such as others that do."""
         for run in list(again):
@@ -181,7 +188,7 @@ class Restarts(Waits):
         opened: set[int] = set()
         for run in self._inside.get(scope.run_id, _NO_RUNS):
             other = self._flow.places.get(run.task_id)
-            if run.id == target.id:
+            if run.id == target.id or (other is not None and other.is_run_by_worker):
                 continue
             if other is not None and other.parent is scope.place and other.branch == scope.lanes.branch:
                 opened.add(scope.lane_of(other, run))
@@ -198,7 +205,8 @@ class Restarts(Waits):
     def _count_done(self, scope: Scope, place: Place, run: TaskRun) -> None:
         """Take note of a task run of the main branch that stays as it is."""
         scope.warned += run.state is State.WARNING
-        scope.release(place.position)
+        if run.id not in self._live.absorbed:
+            scope.release(place.position)
         if run.state in BAD:
             scope.fail(run.state)
 
@@ -250,13 +258,13 @@ class Restarts(Waits):
     def _meet(self, scope: Scope, place: Place, run: TaskRun) -> None:
         """A lane comes to a task that has run already: pass over it, or go on with what it absorbed."""
         live = self._live
-        if live.execution.attempt_number == 1 or run.state not in TERMINAL:
+        is_first = live.execution.attempt_number == 1 and live.execution.parent_id is None
+        if is_first or run.state not in TERMINAL:
             super()._meet(scope, place, run)
         if run.id not in live.absorbed:
             scope.go_on_after(place, run, is_last=place.position + 1 >= len(scope.main))
             return
         scope.warned -= run.state is State.WARNING
-        scope.hold_back(place.position)
         self._look_inside()
         self._run_again(scope, place, self._renew(scope, run))
 
@@ -265,13 +273,17 @@ class Restarts(Waits):
     def _renew(self, scope: Scope, run: TaskRun) -> TaskRun:
         """A row that ended begins again; what ran after its end is forgotten."""
         place = self._flow.places[run.task_id]
-        if place.is_directory:
+        is_past_main = self._again_in_branch(run.id) is not None
+        if place.is_directory and is_past_main:
+            self._live.directory_runs[run.id] = dict.fromkeys(child.id for child in self._children(run))
+        elif place.is_directory:
             self._forget_branches(run)
         self._live.absorbed.discard(run.id)
         scope.open[run.id] = None
-        return self._restarted(run, keeps_outputs=place.flowable is not None)
+        keeps_outputs = place.flowable is not None or is_past_main
+        return self._restarted(run, keeps_outputs=keeps_outputs, message=run.message if is_past_main else "")
 
-    def _restarted(self, run: TaskRun, *, keeps_outputs: bool = False) -> TaskRun:
+    def _restarted(self, run: TaskRun, *, keeps_outputs: bool = False, message: str = "") -> TaskRun:
         change = StateChange(State.RESTARTED, max(self._now, run.history[-1].date))
         return self._keep(
             replace(
@@ -282,25 +294,32 @@ class Restarts(Waits):
                 lost=0,
                 due=None,
                 worker=None,
-                message="",
+                message=message,
             )
         )
 
     def _forget_branches(self, run: TaskRun) -> None:
         """Drop `errors` and `finally` of a WorkingDirectory, and take note of its children."""
-        children = self._live.directory_runs[run.id] = dict[str, None]()
+        children = self._live.directory_runs[run.id] = dict.fromkeys(child.id for child in self._children(run))
+        for inside in self._inside.get(run.id, _NO_RUNS):
+            if inside.id not in children:
+                self._drop_with_inside(inside)
+
+    def _children(self, run: TaskRun) -> Iterator[TaskRun]:
+        """The children of a WorkingDirectory that its worker ran."""
         for inside in self._inside.get(run.id, _NO_RUNS):
             place = self._flow.places.get(inside.task_id)
-            if place is None or not place.is_run_by_worker:
-                self._drop_with_inside(inside)
-            else:
-                children[inside.id] = None
+            if place is not None and place.is_run_by_worker:
+                yield inside
 
     def _run_again(self, scope: Scope, place: Place, run: TaskRun) -> None:
         """Begin again with a row that was renewed."""
         has_begun = run.id != self._target and any(change.state is State.RUNNING for change in run.history)
         if place.flowable is not None and has_begun:
             self._enter_again(scope, place, run)
+            return
+        if place.is_directory and self._again_in_branch(run.id) is not None:
+            self._enter_branches(scope, place, run)
             return
         if not self._may_run(scope, place, run):
             return
@@ -326,7 +345,7 @@ class Restarts(Waits):
         decision = Decision(outputs=run.outputs, plan=run.plan)
         if place.loop is not None:
             decision = place.loop.afresh(decision)
-        due = None if limit is None or place.pause is not None else self._now + limit
+        due = None if limit is None or place.pause is not None or run.message else self._now + limit
         run = replace(
             run,
             history=grown(run.history, StateChange(State.RUNNING, run.history[-1].date)),
@@ -337,12 +356,22 @@ class Restarts(Waits):
         if place.loop is not None:
             run = replace(run, plan=with_times(plan_of(run), deadline=due))
         scope = self._live.scopes[run.id] = flowable_scope(self._flow, around, place, run, decision)
-        if place.pause is not None and not plan_of(run).get("resumed"):
+        is_past_main = self._again_in_branch(run.id) is not None
+        scope.is_timed_out = bool(run.message)
+        if place.pause is not None and not is_past_main and not plan_of(run).get("resumed"):
             for inside in self._inside.get(run.id, _NO_RUNS):
                 self._drop_with_inside(inside)
             self._open(scope, place, run, decision)
             return
         self._keep(run)
+        self._reopen(scope)
+        self._pump(scope)
+
+    def _enter_branches(self, around: Scope, place: Place, run: TaskRun) -> None:
+        """Go on in the `errors` or `finally` of a WorkingDirectory; its job was over, and stays so."""
+        history = grown(run.history, StateChange(State.RUNNING, run.history[-1].date))
+        run = self._keep(replace(run, history=history, fence=run.fence + 1))
+        scope = self._live.scopes[run.id] = directory_scope(around, place, run)
         self._reopen(scope)
         self._pump(scope)
 

@@ -178,6 +178,8 @@ class Waits(Moves):
     def _is_next_round(self, run: TaskRun) -> bool:
         """True where a loop's wait is over, and not its whole time."""
         wakes, deadline = wakes_at(run), ends_at(run)
+        if self._live.is_held and deadline is not None and deadline <= self._now:
+            return False  # a round that was due before would have been over by now
         return wakes is not None and wakes <= self._now and (deadline is None or wakes < deadline)
 
     def _next_round(self, scope: Scope, place: Place, run: TaskRun) -> None:

@@ -7,6 +7,7 @@ from tercel.machine.messages import ReplayRequested
 from tercel.model.execution import task_run_id
 from tercel.model.flow import Flow, Sla
 from tercel.model.state import State
+from tercel.model.task import Retry
 from tercel.plugins.flow.branch import If
 from tercel.plugins.flow.dag import Dag, DagTask
 from tercel.plugins.flow.each import ForEach
@@ -100,6 +101,17 @@ class TestSequence:
 
         assert sorted(new.dispatched) == ["a", "b"]
         assert new.to_end().state is SUCCESS
+
+    def test_given_a_failure_by_hand_elsewhere_then_what_had_followed_it_stays(self) -> None:
+        inner = Sequential(id="s", type="s", tasks=jobs("a", "b"))
+        old = ended(a_flow(Parallel(id="p", type="p", tasks=[inner, *jobs("x")])))
+        old.change_task_state("a", FAILED)
+        old.to_end()
+
+        new = replay(old, "x")
+
+        assert new.to_end().dispatched == ["a", "x"]
+        assert new.state is SUCCESS
 
     def test_given_it_is_told_twice_then_the_second_changes_nothing(self) -> None:
         new = replay(ended(a_flow(*jobs("a"))), "a")
@@ -342,6 +354,17 @@ class TestWaits:
         assert new.run("sub").outputs == {"executionId": "y", "state": "SUCCESS", "outputs": {}}
         assert new.to_end().state is SUCCESS
 
+    def test_given_a_subflow_under_way_as_target_then_it_has_an_attempt_of_its_own(self) -> None:
+        once = Retry(interval=SECOND, max_attempts=1)
+        old = Drive(a_flow(Subflow(id="sub", type="s", namespace="n", flow_id="f", retry=once))).start()
+        old.subflows_started("sub")
+
+        new = replay(old, "sub")
+        new.finish(new.queue[-1], FAILED)  # it cannot be started
+
+        assert [attempt.state for attempt in new.run("sub").attempts] == [KILLED, FAILED]
+        assert new.state is FAILED
+
     def test_given_a_paused_execution_then_it_may_be_replayed(self) -> None:
         old = Drive(a_flow(*jobs("a"), Pause(id="w", type="w"))).start()
         old.step()
@@ -378,4 +401,53 @@ class TestErrorBranches:
 
         assert new.states()["a"] == "FAILED"
         assert new.to_end().dispatched == ["g"]
+        assert new.state is FAILED
+
+    def test_given_what_timed_out_then_its_errors_go_on_and_it_fails(self) -> None:
+        inside = Sequential(
+            id="s", type="s", tasks=jobs("a"), timeout="PT1M", errors=jobs("e", "g"), finally_=jobs("f")
+        )
+        old = Drive(a_flow(inside)).start()
+        job = old.begin("a")
+        old.fire()
+        old.finish(job, KILLED)
+        old.to_end()
+
+        new = replay(old, "g")
+
+        assert new.run("s").due is None
+        assert new.to_end().dispatched == ["g", "f"]
+        assert new.states() == {"s": "FAILED", "a": "KILLED", "e": "SUCCESS", "g": "SUCCESS", "f": "SUCCESS"}
+
+    def test_given_a_pause_that_nobody_resumed_then_its_errors_go_on_and_it_does_not_pause_again(self) -> None:
+        old = Drive(a_flow(Pause(id="w", type="w", timeout="PT1M", tasks=jobs("x"), errors=jobs("e")))).start()
+        old.fire()
+        old.to_end()
+
+        new = replay(old, "e")
+
+        assert new.states() == {"w": "RUNNING", "e": "RESTARTED"}
+        assert new.to_end().states() == {"w": "FAILED", "e": "SUCCESS"}
+
+    def test_given_a_task_of_finally_then_errors_do_not_run_again(self) -> None:
+        old = ended(a_flow(*jobs("a"), errors=jobs("e"), finally_=jobs("f", "g")), a=FAILED)
+
+        new = replay(old, "f")
+
+        assert new.to_end().dispatched == ["f", "g"]
+        assert new.states() == {"a": "FAILED", "e": "SUCCESS", "f": "SUCCESS", "g": "SUCCESS"}
+        assert new.state is FAILED
+
+    def test_given_a_directory_then_its_errors_go_on_and_its_job_stays_over(self) -> None:
+        old = Drive(a_flow(a_directory("a", errors=jobs("e", "g")), *jobs("z"))).start()
+        worker = Worker(old)
+        worker.runs("a", FAILED)
+        worker.ends(FAILED)
+        old.to_end()
+
+        new = replay(old, "g")
+        assert new.states() == {"wd": "RUNNING", "a": "FAILED", "e": "SUCCESS", "g": "RESTARTED"}
+
+        assert new.to_end().dispatched == ["g"]
+        assert new.states()["wd"] == "FAILED"
         assert new.state is FAILED

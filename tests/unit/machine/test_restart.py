@@ -300,6 +300,17 @@ class TestDag:
         assert drive.dispatched == ["b", "a", "c"]
         assert drive.to_end().state is State.SUCCESS
 
+    def test_given_what_absorbed_a_failure_runs_again_then_what_failed_behind_it_waits_for_its_turn(self) -> None:
+        absorbing = AllowFailure(id="x", type="x", tasks=jobs("a"))
+        last = DagTask(task=Job(id="c"), depends_on=["x"])
+        dag = Dag(id="d", type="d", tasks=[DagTask(task=absorbing), last])
+        drive = ended(a_flow(AllowFailure(id="w", type="w", tasks=[dag])), a=ONCE, c=FAILED)
+
+        drive.restart()
+
+        assert drive.dispatched == ["a"]
+        assert drive.to_end().dispatched == ["a", "c"]
+
 
 class TestWarning:
     def test_given_absorbed_failures_then_they_run_again_in_order_and_the_rest_is_passed_over(self) -> None:

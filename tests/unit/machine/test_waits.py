@@ -19,6 +19,7 @@ from tercel.model.flow import Concurrency, Flow, Sla
 from tercel.model.state import State
 from tercel.model.task import Retry, Task
 from tercel.plugins.flow.each import ForEach
+from tercel.plugins.flow.loop import CheckFrequency, LoopUntil
 from tercel.plugins.flow.pause import Pause
 from tercel.plugins.flow.sequence import AllowFailure, Parallel, Sequential
 from tercel.plugins.flow.subflow import Subflow
@@ -380,6 +381,21 @@ class TestPauseByHand:
 
         assert drive.to_end().states() == {"s": "SUCCESS", "a": "SUCCESS", "f": "SUCCESS"}
 
+    def test_given_a_loop_between_two_rounds_when_its_time_is_up_then_it_fails(self) -> None:
+        often = CheckFrequency(interval="PT30S")
+        loop = LoopUntil(id="l", type="l", tasks=jobs("a"), condition="false", check_frequency=often, timeout="PT1M")
+        drive = Drive(a_flow(loop)).start()
+        drive.step()
+        drive.pause()
+        run = drive.run("l")
+
+        drive.now += HOUR
+        drive.apply(TimerDue(now=drive.now, run_id=run.id, fence=run.fence))
+        drive.resume()
+
+        assert drive.dispatched == ["a"]
+        assert drive.states() == {"l": "FAILED", "a": "SUCCESS"}
+
     def test_given_lanes_one_of_which_was_killed_meanwhile_then_nothing_follows_in_the_others(self) -> None:
         inner = Sequential(id="s", type="s", tasks=jobs("a"))
         each = ForEach(id="e", type="e", values=["x", "y"], concurrency_limit=0, tasks=[inner, *jobs("b")])
@@ -687,6 +703,18 @@ class TestSubflow:
         assert drive.cancelled == []
         assert drive.states() == {"sub": "KILLED"}
         assert drive.state is KILLED
+
+    def test_given_a_kill_without_cascade_then_a_restart_begins_with_an_attempt_of_its_own(self) -> None:
+        drive = Drive(a_flow(a_subflow(retry=Retry(interval=MINUTE, max_attempts=1)))).start()
+        drive.subflows_started("sub")
+        drive.kill(cascade=False)
+        assert [attempt.state for attempt in drive.run("sub").attempts] == [KILLED]
+        drive.restart()
+
+        drive.finish(drive.queue[-1], FAILED)  # they cannot be started
+
+        assert [attempt.state for attempt in drive.run("sub").attempts] == [KILLED, FAILED]
+        assert drive.state is FAILED
 
     def test_given_a_start_that_is_told_after_the_kill_then_it_is_out_of_date(self) -> None:
         drive = Drive(a_flow(a_subflow())).start()
