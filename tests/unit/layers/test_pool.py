@@ -115,7 +115,7 @@ class TestNotes:
     def test_given_notes_that_are_written_and_used_then_the_least_recent_one_is_first(self, notes: Notes) -> None:
         for name in ("a", "b", "c"):
             notes.put(name, a_note())
-            time.sleep(0.005)
+            time.sleep(0.02)
         notes.note_use("a")
         notes.note_use("none")
 
