@@ -41,7 +41,8 @@ def test_given_200_executions_when_their_process_dies_and_another_goes_on_then_a
     first = start_many(home, trace, COUNT)
     assert first.stdout is not None
     assert "started" in (first.stdout.readline(), first.stdout.readline())[-1]
-    moment = len(lines(trace)) + rng.randint(0, TRACES // 2)
+    # A fast machine is far already: some have to be left.
+    moment = min(len(lines(trace)) + rng.randint(0, TRACES // 2), TRACES * 9 // 10)
     until(lambda: len(lines(trace)) >= moment, deadline_s=180)
     first.kill()
     first.communicate()
