@@ -7,15 +7,14 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from tercel.errors import NotFoundError
-from tercel.executor import retry_id
-from tercel.machine.live import plan_of
+from tercel.executor import last_try
+from tercel.machine.progress import Progress
 from tercel.model.execution import child_execution_id
 from tercel.model.logs import LogEntry
 from tercel.model.state import State
 from tercel.model.task import LogLevel
 from tercel.operations import Operations
 from tercel.plugin_api import PurgeResult
-from tercel.storage import InternalStorage, execution_path
 from tercel.store import CountQuery, LogPurge, PurgeQuery, Store, run
 
 _BATCH = 200
@@ -65,12 +64,10 @@ class TaskCalls:
         self,
         operations: Operations,
         store: Store,
-        storage: InternalStorage,
         set_trigger_disabled: Callable[[str, str, str, bool], object],
     ) -> None:
         self._operations = operations
         self._store = store
-        self._storage = storage
         self._set_trigger_disabled = set_trigger_disabled
 
     def kill(self, execution_id: str, *, cascade: bool = True) -> None:
@@ -115,11 +112,8 @@ class TaskCalls:
                 namespace=namespace, flow_id=flow_id, states=states, started_after=start, started_before=end, after=last
             )
             found = run(self._store.executions.find_ended(query, _BATCH))
-            for execution in found if files else ():
-                folder = execution_path(execution.namespace, execution.flow_id, execution.id)
-                uris = [file.uri for file in self._storage.list(folder)]
-                self._storage.delete(uris)
-                totals[3] += len(uris)
+            if files:
+                totals[3] += sum(map(self._operations.delete_files, found))
             ids = [execution.id for execution in found]
             if logs or metrics:
                 lines, values = self._store.logs.delete(ids, lines=logs, metrics=metrics).wait()
@@ -150,11 +144,11 @@ class TaskCalls:
         task_run = rows.get(task_run_id)
         if task_run is None:
             raise NotFoundError(f"The execution {execution_id} has no task run {task_run_id}.")
-        started = plan_of(task_run).get("started", 0)
-        for number in range(int(str(started))):
-            child = run(self._store.executions.get(child_execution_id(task_run, number), reveal=True))
-            while child.state is State.RETRIED:
-                child = run(self._store.executions.get(retry_id(child), reveal=True))
+        for number in range(Progress.of(task_run).started):
+            child_id = child_execution_id(task_run, number)
+            child = run(last_try(self._store.executions, child_id))
+            if child is None:
+                raise NotFoundError(f"There is no execution {child_id}, which {task_run.task_id!r} started.")
             yield child.outputs
 
     def execution_flow(self, execution_id: str) -> tuple[str, str]:

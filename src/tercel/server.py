@@ -179,6 +179,7 @@ class Engine(Home):
         self._surroundings = {"envs": _visible_environment(environment), "globals": {}}
         self._read_flow = _reader(settings)
         flows = RunningFlows(store, self._read_flow)
+        self._triggers = _Triggers(self, worker_id)
         self._executor = Executor(
             store=store,
             dispatcher=self._dispatcher,
@@ -210,12 +211,11 @@ class Engine(Home):
             add_secret=masker.add,
             clock=utc_now,
             complete=_completer(settings),
-            on_saved=self._saved,
-            on_deleted=self._deleted,
+            on_saved=self._triggers.saved,
+            on_deleted=self._triggers.deleted,
         )
         self.queries = self.operations
-        self._triggers = _Triggers(self, masker, worker_id)
-        services.engine = TaskCalls(self.operations, store, self.storage, self._triggers.set_disabled)
+        self._task_calls = services.engine = TaskCalls(self.operations, store, self._triggers.set_disabled)
         self.recovered: list[str] = []
 
     def recover(self, execution_ids: Collection[str] | None = None, *, to_kill: bool = False) -> None:
@@ -314,11 +314,11 @@ class Engine(Home):
         *,
         since: int,
         pending: "PendingWindows",
-        runs: Sequence[TaskRun],
+        runs: Callable[[], Sequence[TaskRun]],
         variables: Callable[[], Mapping[str, object]],
-    ) -> "Reactions | _NoReactions":
+    ) -> "Reactions | None":
         if not await self._triggers.are_there():
-            return _NO_REACTIONS
+            return None
         triggers = self._triggers.flow_triggers
         return await triggers.reactions(execution, since=since, pending=pending, runs=runs, variables=variables)
 
@@ -371,12 +371,6 @@ class Engine(Home):
         )
         return scheduler, flow_triggers
 
-    def _saved(self, flow: Flow) -> None:
-        self._triggers.saved(flow)
-
-    def _deleted(self, namespace: str, flow_id: str) -> None:
-        self._triggers.deleted(namespace, flow_id)
-
     def _functions_of_flow(self, flow: Flow) -> Mapping[str, Callable[..., object]]:
         nobody = Execution(id="", namespace=flow.namespace, flow_id=flow.id, revision=flow.revision, history=())
         return self._functions(nobody)
@@ -389,14 +383,7 @@ class Engine(Home):
         print(self._services.masker.mask(message), file=sys.stderr, flush=True)
 
     def _error_logs(self, execution_id: str) -> list[LogEntry]:
-        self._store.logs.flush().wait()
-        entries: list[LogEntry] = []
-        after, is_last = 0, False
-        while not is_last:
-            page = run(self._store.logs.read(execution_id, min_level=LogLevel.ERROR, after=after))
-            entries += page.entries
-            after, is_last = page.next, page.is_last
-        return entries
+        return list(self._task_calls.logs(execution_id, min_level=LogLevel.ERROR))
 
     def __enter__(self) -> "Engine":
         return self
@@ -425,9 +412,8 @@ class _Triggers:
         process_id: unlike that of any other process, ever.
     """
 
-    def __init__(self, engine: Engine, masker: Masker, process_id: str) -> None:
+    def __init__(self, engine: Engine, process_id: str) -> None:
         self._engine = engine
-        self._masker = masker
         self._process_id = process_id
         self._guard = Lock()
         self._made: tuple[Scheduler, FlowTriggers] | None = None
@@ -477,18 +463,6 @@ class _Triggers:
         """Start nothing more."""
         if self._made is not None:
             self._made[0].close()
-
-
-class _NoReactions:
-    """Nothing follows from a change."""
-
-    executions = ()
-
-    def write(self, triggers: object, tx: object, /) -> None:
-        """Nothing."""
-
-
-_NO_REACTIONS = _NoReactions()
 
 
 class _Functions(Mapping[str, Callable[..., object]]):

@@ -45,11 +45,9 @@ def _read_all(folder: Path, catalog: Catalog) -> dict[tuple[str, str], TemplateC
     found: dict[tuple[str, str], TemplateContent] = {}
     for path in sorted([*folder.rglob("*.yaml"), *folder.rglob("*.yml")]):
         try:
-            content = read_part(path.read_text(encoding="utf-8"), TemplateContent, catalog)
+            content = read_part(path.read_text(encoding="utf-8"), TemplateContent, f"template {path}", catalog)
         except (OSError, UnicodeDecodeError) as error:
             raise InvalidFlowError(f"The template {path} cannot be read: {error}.") from error
-        except InvalidFlowError as error:
-            raise InvalidFlowError(f"The template {path} is not valid. {error.message}", error.hint) from error
         found[content.namespace, content.id] = content
     return found
 

@@ -514,8 +514,10 @@ class TestForceRun:
         until(lambda: bench.states() == ["RUNNING"])
         second = bench.start(sh("a", text), concurrency={"limit": 1})
         until(lambda: bench.states() == ["QUEUED", "RUNNING"])
+        assert second.stdout is not None
+        shown = second.stdout.readline()  # the state is stored before it is shown
         second.kill()
-        shown = second.communicate()[0]
+        second.communicate()
         bench.mark.touch()
 
         done = bench.verb("force-run", "last")

@@ -304,7 +304,7 @@ MUTANTS = [
     Mutant("the same labels are news", "transition", "        if labels != self._live.execution.labels:\n", "        if True:\n"),
     Mutant("known labels stay when a task sets them", "transition", "labels={**execution.labels, **update.labels}", "labels={**update.labels, **execution.labels}"),
     Mutant("variables are not removed", "transition", "if name not in update.unset}", "if True}"),
-    Mutant("variables are not merged deeply", "transition", "if isinstance(value, Mapping) and isinstance(there, Mapping):", "if False:"),
+    Mutant("variables are not merged deeply", "transition", "variables=merged(left, update.variables)", "variables={**left, **update.variables}"),
     # SLAs
     Mutant("an SLA is violated early", "waits", "since + sla.duration <= self._now and self._is_kept(sla)", "self._is_kept(sla)"),
     Mutant("an SLA acts twice", "waits", "execution.state in GOING_ON and sla.id not in execution.violated", "execution.state in GOING_ON"),
@@ -317,7 +317,7 @@ MUTANTS = [
     Mutant("an assertion breaks when it holds", "waits", "            if not holds:\n", "            if holds:\n"),
     Mutant("the timer of an SLA stays", "waits", "            self._set_execution(replace(self._live.execution, due=self._sla_due()))", "            pass"),
     Mutant("the timer of a violated SLA is set again", "waits", "if sla.duration is not None and sla.id not in execution.violated\n        ]", "if sla.duration is not None\n        ]"),
-    Mutant("an SLA's time goes on after a restart", "waits", "            return before.date\n", "            return history[0].date\n"),
+    Mutant("an SLA's time goes on after a restart", "waits", "return begun_again_at(history) or first", "return first"),
     Mutant("a restart forgives no SLA", "restart", "after=(), violated=())", "after=())"),
     # After the end
     Mutant("nothing follows the end", "moves", "branches = self._closing_branches() if", "branches = () if"),

@@ -36,7 +36,7 @@ from tercel.machine.messages import (
     TimerDue,
     WorkerLost,
 )
-from tercel.model.execution import Attempt, Execution, TaskRun, task_run_id
+from tercel.model.execution import Execution, TaskRun, task_run_id
 from tercel.model.jobs import ExecutionUpdate, WorkerResult
 from tercel.model.state import State, StateChange
 from tercel.model.working_directory import DirectoryTask
@@ -45,6 +45,7 @@ from tests.simulation.oracle import Oracle
 from tests.simulation.referee import ENDED, Referee, Seat, ViolationError, demand
 from tests.simulation.restarts import DONE, Reckoner
 from tests.simulation.standing import paused
+from tests.simulation.workers import next_child, update_of
 
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
 WISHES = (KillRequested, PauseRequested, ResumeRequested, ForceRunRequested, LabelsSet, SlotFreed)
@@ -490,17 +491,10 @@ class World:
 
     def _update(self, job: Job, state: State) -> ExecutionUpdate | None:
         """What tasks do that change their own execution."""
-        task = job.order.task
         seat = self.referee.seats.get(job.order.run_id)
         if state not in DONE or seat is None or seat.is_cancelled:
             return None
-        if task.type == "exit":
-            return ExecutionUpdate(ends_as=State(self.referee.reckoner.specs[task.id]["state"]))
-        if task.type == "update":
-            variables = {self.rng.choice("vw"): {self.rng.choice("mn"): self.rng.randint(1, 9)}}
-            unset = tuple(self.rng.sample("vw", self.rng.randint(0, 1)))
-            return ExecutionUpdate(labels={self.rng.choice("ab"): "set"}, variables=variables, unset=unset)
-        return None
+        return update_of(self.rng, self.referee.reckoner.specs[job.order.task.id])
 
     def _state(self, job: Job) -> State:
         draw = self.rng.random()
@@ -517,37 +511,11 @@ class World:
         return retry is not None and retry.behavior == "CREATE_NEW_EXECUTION"
 
     def _child(self, job: Job) -> bool:
-        tasks = [task for task in job.order.task.children() if not task.disabled]
-        tasks = [task for task in tasks if task.id.startswith("c")]
-        last = job.children[-1] if job.children else None
-        if last is not None and last.state not in ENDED:
-            state = self.rng.choice([State.SUCCESS, State.SUCCESS, State.WARNING, State.FAILED, State.RETRYING])
-            if last.state is State.RETRYING:
-                state = State.RUNNING
-            child = replace(last, history=(*last.history, StateChange(state, self.now)))
-            job.children[-1] = child
-        elif len(job.children) < len(tasks) and (last is None or last.state is not State.FAILED):
-            task = tasks[len(job.children)]
-            kept = job.kept.get(task.id)
-            if kept is not None and kept.state in DONE and job.has_folder:
-                job.children.append(kept)
-                return self._child(job)
-            begun = StateChange(State.RUNNING, self.now)
-            child = kept or TaskRun(
-                id=task_run_id(self.header.id, job.order.run_id, task.id, None, None),
-                execution_id=self.header.id,
-                task_id=task.id,
-                parent_id=job.order.run_id,
-                history=(StateChange(State.CREATED, self.now),),
-            )
-            again = (StateChange(State.RESTARTED, self.now),) if child.state in ENDED else ()
-            history = (*child.history, *again, begun)
-            child = replace(child, history=history, attempts=(*child.attempts, Attempt((begun,))))
-            job.children.append(child)
-        else:
-            return False
-        self._send(ChildChanged(now=self.now, run_id=job.order.run_id, fence=job.order.fence, child=child))
-        return True
+        order = job.order
+        child = next_child(self.rng, self.now, job, order.task, (self.header.id, order.run_id))
+        if child is not None:
+            self._send(ChildChanged(now=self.now, run_id=order.run_id, fence=order.fence, child=child))
+        return child is not None
 
     def _send(self, event: Event) -> None:
         if not self.chance("lost", 0.04):

@@ -33,7 +33,7 @@ from tercel.machine.messages import (
     TaskStateChanged,
     WorkerLost,
 )
-from tercel.model.execution import Attempt, Execution, TaskRun, child_execution_id, execution_id_at, task_run_id
+from tercel.model.execution import Execution, TaskRun, child_execution_id, execution_id_at
 from tercel.model.jobs import ExecutionUpdate, WorkerJob, WorkerResult
 from tercel.model.state import State, StateChange
 from tercel.model.working_directory import DirectoryTask
@@ -42,6 +42,7 @@ from tests.simulation.flows import FEATURES, INPUTS, Spec, build
 from tests.simulation.referee import ENDED, demand
 from tests.simulation.restarts import DONE, Reckoner
 from tests.simulation.standing import paused
+from tests.simulation.workers import next_child, update_of
 from tests.simulation.world import FINAL, short
 from tests.simulation_stores.faults import CrashError
 from tests.simulation_stores.inline import with_inline_tasks
@@ -774,16 +775,7 @@ class World:
 
     def _update(self, job: WorkerJob, state: State) -> ExecutionUpdate | None:
         """What tasks do that change their own execution."""
-        spec = self.tasks[job.flow_id][job.task.id]
-        if state not in DONE:
-            return None
-        if spec["kind"] == "exit":
-            return ExecutionUpdate(ends_as=State(spec["state"]))
-        if spec["kind"] == "update":
-            variables = {self.rng.choice("vw"): {self.rng.choice("mn"): self.rng.randint(1, 9)}}
-            unset = tuple(self.rng.sample("vw", self.rng.randint(0, 1)))
-            return ExecutionUpdate(labels={self.rng.choice("ab"): "set"}, variables=variables, unset=unset)
-        return None
+        return update_of(self.rng, self.tasks[job.flow_id][job.task.id]) if state in DONE else None
 
     def _state(self) -> State:
         draw = self.rng.random()
@@ -794,33 +786,8 @@ class World:
     def _child(self, process: Process, held: Job) -> bool:
         """The next row of a WorkingDirectory's child; False where there is none."""
         job = held.job
-        tasks = [task for task in job.task.children() if not task.disabled and task.id.startswith("c")]
-        last = held.children[-1] if held.children else None
-        if last is not None and last.state not in ENDED:
-            state = self.rng.choice([State.SUCCESS, State.SUCCESS, State.WARNING, State.FAILED, State.RETRYING])
-            if last.state is State.RETRYING:
-                state = State.RUNNING
-            child = replace(last, history=(*last.history, StateChange(state, self.now)))
-            held.children[-1] = child
-        elif len(held.children) < len(tasks) and (last is None or last.state is not State.FAILED):
-            task = tasks[len(held.children)]
-            kept = held.kept.get(task.id)
-            if kept is not None and kept.state in DONE and held.has_folder:
-                held.children.append(kept)
-                return self._child(process, held)
-            begun = StateChange(State.RUNNING, self.now)
-            child = kept or TaskRun(
-                id=task_run_id(job.execution_id, job.task_run_id, task.id, None, None),
-                execution_id=job.execution_id,
-                task_id=task.id,
-                parent_id=job.task_run_id,
-                history=(StateChange(State.CREATED, self.now),),
-            )
-            again = (StateChange(State.RESTARTED, self.now),) if child.state in ENDED else ()
-            history = (*child.history, *again, begun)
-            child = replace(child, history=history, attempts=(*child.attempts, Attempt((begun,))))
-            held.children.append(child)
-        else:
+        child = next_child(self.rng, self.now, held, job.task, (job.execution_id, job.task_run_id))
+        if child is None:
             return False
         changed = ChildChanged(now=self.now, run_id=job.task_run_id, fence=job.fence, child=child)
         process.executor.post(job.execution_id, changed)

@@ -45,7 +45,7 @@ def switched() -> list[tuple[str, str, str, bool]]:
 
 @pytest.fixture
 def calls(world: World, switched: list[tuple[str, str, str, bool]]) -> TaskCalls:
-    return TaskCalls(world.operations, world.store, world.storage, lambda *given: switched.append(given))
+    return TaskCalls(world.operations, world.store, lambda *given: switched.append(given))
 
 
 class TestNamespaceKeys:

@@ -67,7 +67,7 @@ def list_(
         query = ExecutionQuery(namespace=namespace, flow_id=flow_id, states=wanted, limit=limit)
         found = opened.call(opened.queries.search_executions(query))
         interrupted = opened.interrupted()
-        left = left_paused(opened)
+        left = left_paused(opened, interrupted)
     if as_json:
         _print_json([execution_json(one, []) for one in found])
         return
@@ -94,8 +94,9 @@ def show(execution_id: str, as_json: bool, home: Path | None) -> None:
     with read_home(settings_of(home)) as opened:
         found = opened.call(opened.queries.get_execution(meant_execution(opened, execution_id)))
         runs = opened.call(opened.queries.task_runs(found.id))
-        is_interrupted = found.id in opened.interrupted()
-        is_left = found.id in left_paused(opened)
+        interrupted = opened.interrupted()
+        is_interrupted = found.id in interrupted
+        is_left = found.id in left_paused(opened, interrupted)
     if as_json:
         _print_json(execution_json(found, runs))
         return

@@ -10,7 +10,7 @@ from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from heapq import heappop, heappush
-from itertools import groupby, pairwise
+from itertools import groupby
 from threading import Condition, Thread
 from time import monotonic
 from typing import TextIO
@@ -18,7 +18,7 @@ from typing import TextIO
 from tercel.executor import retry_id
 from tercel.model.execution import Execution, TaskRun
 from tercel.model.logs import LogEntry
-from tercel.model.state import State, StateChange
+from tercel.model.state import State, StateChange, begun_again_at
 from tercel.model.task import LEVEL_RANK, LogLevel
 
 _COLOURS: Mapping[str, str] = {
@@ -264,10 +264,7 @@ def duration_text(duration: timedelta) -> str:
 
 def begun_at(history: Sequence[StateChange]) -> datetime:
     """When what has this history began: was made, or restarted last after its end."""
-    for later, earlier in pairwise(reversed(history)):
-        if later.state is State.RESTARTED and earlier.state.is_terminal:
-            return later.date
-    return history[0].date
+    return begun_again_at(history) or history[0].date
 
 
 def _heading(entry: LogEntry) -> tuple[datetime, LogLevel, str | None]:

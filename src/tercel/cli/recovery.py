@@ -178,7 +178,7 @@ def _interrupted(settings: Settings, execution_ids: Collection[str]) -> list[str
     with read_home(settings) as home:
         interrupted = home.interrupted()
         if not execution_ids:
-            left = left_paused(home)
+            left = left_paused(home, interrupted)
             return [execution_id for execution_id in interrupted if execution_id not in left]
         meant = [meant_execution(home, execution_id) for execution_id in execution_ids]
         for execution_id in meant:

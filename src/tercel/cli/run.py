@@ -144,7 +144,8 @@ def leave(output: Output, code: int) -> NoReturn:
 
 
 def _tell_interrupted(engine: Engine) -> None:
-    count = len(engine.interrupted()) - len(left_paused(engine))
+    interrupted = engine.interrupted()
+    count = len(interrupted) - len(left_paused(engine, interrupted))
     if count:
         were, them = ("execution was", "it") if count == 1 else ("executions were", "them")
         tell(f"{count} {were} interrupted; `tercel execution recover` goes on with {them}.")

@@ -48,9 +48,9 @@ def _go_on(engine: Engine) -> None:
     """Take over what dead processes left; but what waits for a person is left to `tercel execution resume`."""
     before = len(engine.recovered)
     try:
-        left = set(engine.interrupted())
+        left = engine.interrupted()
         if left:
-            engine.recover(left - left_paused(engine))
+            engine.recover(left.keys() - left_paused(engine, left))
     except TercelError as error:
         click.echo(f"Warning: what dead processes left cannot be taken over: {error}", err=True)
     for execution_id in engine.recovered[before:]:

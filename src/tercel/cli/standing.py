@@ -5,7 +5,7 @@ from collections.abc import Collection
 from tercel.errors import UserError
 from tercel.executor import parent_of
 from tercel.machine import FlowIndex, compile_flow
-from tercel.machine.live import plan_of
+from tercel.machine.progress import Progress
 from tercel.model.execution import Execution, TaskRun
 from tercel.model.state import State
 from tercel.server import Home
@@ -21,8 +21,8 @@ def has_jobs(runs: Collection[TaskRun], index: FlowIndex) -> bool:
         place = index.places[run.task_id]
         if not place.is_leaf or run.state not in _AT_WORK:
             continue
-        plan = plan_of(run)
-        if place.executable is None or run.state is not State.RUNNING or plan.get("started") != plan.get("total"):
+        progress = Progress.of(run)
+        if place.executable is None or run.state is not State.RUNNING or progress.started != progress.total:
             return True
     return False
 
@@ -58,9 +58,8 @@ def has_timer(execution: Execution, runs: Collection[TaskRun]) -> bool:
     return execution.due is not None or any(run.due is not None for run in runs)
 
 
-def left_paused(home: Home) -> set[str]:
-    """Executions that no process has any more and that can only go on when a person resumes one of them."""
-    interrupted = home.interrupted()
+def left_paused(home: Home, interrupted: Collection[str]) -> set[str]:
+    """Those of all the *interrupted* executions that can only go on when a person resumes one of them."""
     if not interrupted:
         return set()
     query = ExecutionQuery(states=[State.PAUSED], limit=_MOST_LOOKED_AT)

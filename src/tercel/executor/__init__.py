@@ -1,6 +1,6 @@
 """Applies events to executions: a batch of them, the machine's answers, rows and jobs, in one transaction."""
 
-from tercel.executor.children import StartChild, parent_of, retry_id
+from tercel.executor.children import StartChild, last_try, parent_of, retry_id
 from tercel.executor.executor import Executor
 from tercel.executor.work import FindFlow, FunctionsOf, PlanRequests, RunInline, Watcher
 
@@ -12,6 +12,7 @@ __all__ = [
     "RunInline",
     "StartChild",
     "Watcher",
+    "last_try",
     "parent_of",
     "retry_id",
 ]

@@ -9,10 +9,11 @@ from datetime import datetime
 from typing import NamedTuple
 
 from tercel.machine import Request
-from tercel.machine.live import plan_of
 from tercel.machine.messages import StartRetry, SubflowEnded
+from tercel.machine.progress import Progress
 from tercel.model.execution import Execution, TaskRun, child_execution_id, execution_id_at
 from tercel.model.state import TERMINAL, State, StateChange
+from tercel.store import Executions
 
 
 class Child(NamedTuple):
@@ -69,17 +70,22 @@ def report_of(execution: Execution, now: datetime) -> tuple[str, SubflowEnded] |
 
 def open_children(run: TaskRun) -> Iterator[tuple[int, str]]:
     """Number and id of the executions that a task run started and of which it does not know the end."""
-    plan = plan_of(run)
-    ended = int(str(plan.get("ended", "0")), 16)
-    for index in range(int(str(plan.get("started", 0)))):
-        if not ended >> index & 1:
-            yield index, child_execution_id(run, index)
+    for index in Progress.of(run).open_ones():
+        yield index, child_execution_id(run, index)
 
 
 def retry_id(execution: Execution) -> str:
     """The id of the execution that tries again what one in RETRIED could not do."""
     at = next(change.date for change in execution.history if change.state is State.RETRIED)
     return execution_id_at(at, [execution.id, "retry"])
+
+
+async def last_try(executions: Executions, execution_id: str) -> Execution | None:
+    """An execution, or the last of those that try again what it could not do; None where it is not there any more."""
+    found = await executions.find(execution_id, reveal=True)
+    while found is not None and found.state is State.RETRIED:
+        found = await executions.find(retry_id(found), reveal=True)
+    return found
 
 
 def retry_of(execution: Execution, command: StartRetry, now: datetime) -> Execution:

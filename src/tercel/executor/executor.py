@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from tercel.dispatch import Dispatcher, JobRef
 from tercel.errors import InvariantError, StorageError, TercelError, UserError
-from tercel.executor.children import StartChild, open_children, report_of, retry_id, retry_of
+from tercel.executor.children import StartChild, last_try, open_children, report_of, retry_id, retry_of
 from tercel.executor.ends import Ends
 from tercel.executor.slots import LookAtQueue, Slots, needs_slot
 from tercel.executor.work import (
@@ -34,9 +34,8 @@ from tercel.executor.work import (
     waiting_run,
 )
 from tercel.inbox import Inbox, Letter
-from tercel.machine import FlowIndex, LiveExecution, Requests, advance, variables
+from tercel.machine import FlowIndex, LiveExecution, advance, variables
 from tercel.machine.flowable import ExecutableTask
-from tercel.machine.live import plan_of
 from tercel.machine.messages import (
     CancelTask,
     ChildChanged,
@@ -63,6 +62,7 @@ from tercel.machine.messages import (
     WorkerLost,
     WriteLog,
 )
+from tercel.machine.progress import Progress
 from tercel.machine.step import Functions
 from tercel.model.execution import Execution, TaskRun, child_execution_id
 from tercel.model.jobs import WorkerJob, WorkerResult
@@ -359,16 +359,14 @@ class Executor:
         """What has become of the executions of a task run; those that were still to be started are started."""
         task = work.flow.places[task_run.task_id].task
         command = RunTask(run_id=task_run.id, fence=task_run.fence, task=task)
-        plan = plan_of(task_run)
+        progress = Progress.of(task_run)
         events: list[Event] = []
         if task_run.state is State.KILLING:
             work.commands.append(CancelTask(run_id=task_run.id, fence=task_run.fence))
-        elif plan.get("started") != plan.get("total"):
+        elif progress.started != progress.total:
             self._inline.append((task_run.execution_id, command))
         for number, child_id in open_children(task_run):
-            child = await self._store.executions.find(child_id, reveal=True)
-            while child is not None and child.state is State.RETRIED:
-                child = await self._store.executions.find(retry_id(child), reveal=True)
+            child = await last_try(self._store.executions, child_id)
             if child is None:
                 message = f"The execution {child_id}, which it waits for, is not there any more."
                 work.logs.append(_problem_entry(work.live, task_run, message, now))
@@ -556,9 +554,11 @@ class Executor:
                 execution,
                 since=since,
                 pending=batch.windows,
-                runs=list(work.live.runs.values()),
+                runs=partial(list[TaskRun], work.live.runs.values()),
                 variables=partial(variables, work.flow, work.live, None, self._surroundings),
             )
+            if reactions is None:
+                continue
             work.writes.append(partial(reactions.write, self._store.triggers))
             for started in reactions.executions:
                 found = True
@@ -570,19 +570,25 @@ class Executor:
     ) -> None:
         """Start the executions of a task run, as many as there is time for; the others follow after the commit."""
         task = cast("ExecutableTask", command.task)
-        started = number = int(str(plan_of(task_run).get("started", 0)))
+        started = number = Progress.of(task_run).started
         if task_run.state is State.KILLING:
             if not number:
                 self._decide(batch, work, self._killed(command))
             return
-        if self._plan is None or self._start_child is None:
+        plan, start_child = self._plan, self._start_child
+        if plan is None or start_child is None:
             raise InvariantError("Nobody can start executions here.")
-        planned = self._plan(work.job(command, task_run, self._surroundings))
+        planned = plan(work.job(command, task_run, self._surroundings))
         if isinstance(planned, WorkerResult):
             self._decide(batch, work, finished(command, planned))
             return
         while number < planned.total and (number == started or monotonic() < deadline):
-            problem = await self._start_one(batch, work, task_run, planned, number)
+            try:
+                child = await start_child(planned.one(number), work.live.execution, task_run, number)
+            except UserError as error:
+                problem = str(error)
+            else:
+                problem = await self._create_beside(batch, work.live.execution.id, child)
             if problem is not None:
                 now = self._clock()
                 result = WorkerResult(state=State.FAILED, message=problem, started_at=now, ended_at=now)
@@ -606,19 +612,6 @@ class Executor:
         self._decide(batch, work, event)
         if number < planned.total:
             self._inline.append((work.live.execution.id, command))
-
-    async def _start_one(
-        self, batch: Batch, work: Work, task_run: TaskRun, planned: Requests, number: int
-    ) -> str | None:
-        """Start one execution of a task run; gives the reason where it cannot be."""
-        if self._start_child is None:
-            raise InvariantError("Nobody can start executions here.")
-        try:
-            request = planned.one(number)
-            execution = await self._start_child(request, work.live.execution, task_run, number)
-        except UserError as error:
-            return str(error)
-        return await self._create_beside(batch, work.live.execution.id, execution)
 
     def _uri_of(self, execution: Execution, task_run: TaskRun) -> str:
         """Where the files of a task run belong."""

@@ -53,10 +53,10 @@ class React(Protocol):
         *,
         since: int,
         pending: dict[WindowKey, TriggerWindow | None],
-        runs: Sequence[TaskRun],
+        runs: Callable[[], Sequence[TaskRun]],
         variables: Callable[[], Mapping[str, object]],
-    ) -> Awaitable[Reactions]:
-        """Ask about the entries of the execution's history from *since* on."""
+    ) -> Awaitable[Reactions | None]:
+        """Ask about the entries of the execution's history from *since* on; None where there are no triggers."""
         ...
 
 

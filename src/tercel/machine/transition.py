@@ -9,7 +9,6 @@ An event that does not fit, because its fence is not current or the row has move
 """
 
 from collections.abc import Callable, Mapping
-from typing import cast
 
 from msgspec.structs import replace
 
@@ -45,6 +44,7 @@ from tercel.machine.step import Change, Functions, Outside, grown
 from tercel.machine.variables import NOTHING
 from tercel.model.execution import Attempt, TaskRun, task_run_id
 from tercel.model.jobs import ExecutionUpdate
+from tercel.model.merging import merged
 from tercel.model.state import TERMINAL, State, StateChange
 from tercel.model.task import LogLevel
 
@@ -311,15 +311,3 @@ class _Transition(Restarts):
 
 _DONE_WELL = (State.SUCCESS, State.WARNING)
 _AFTER_THE_END = (RestartRequested, ReplayRequested, LabelsSet, StatusChanged, TaskStateChanged)
-
-
-def merged(below: Mapping[str, object], above: Mapping[str, object]) -> dict[str, object]:
-    """*above* laid over *below*, maps inside them deeply."""
-    result = dict(below)
-    for name, value in above.items():
-        there = result.get(name)
-        if isinstance(value, Mapping) and isinstance(there, Mapping):
-            result[name] = merged(cast("Mapping[str, object]", there), cast("Mapping[str, object]", value))
-        else:
-            result[name] = value
-    return result

@@ -3,10 +3,7 @@
 Pauses, rounds of loops, the executions of Subflows, and the end of the time that an SLA allows.
 """
 
-from collections.abc import Mapping
 from datetime import datetime
-from itertools import pairwise
-from typing import cast
 
 from msgspec.structs import replace
 
@@ -16,11 +13,12 @@ from tercel.machine.index import Place
 from tercel.machine.live import Scope, ends_at, plan_of, top_scope, wakes_at
 from tercel.machine.messages import CancelTask, ExecutionCreated, ResumeRequested, SubflowEnded, SubflowStarted
 from tercel.machine.moves import GOING_ON, Moves, with_times
+from tercel.machine.progress import Progress
 from tercel.machine.step import grown
 from tercel.model.execution import Attempt, TaskRun
 from tercel.model.flow import Sla
 from tercel.model.jobs import WorkerResult
-from tercel.model.state import TERMINAL, State, StateChange
+from tercel.model.state import State, StateChange, begun_again_at
 from tercel.model.task import LogLevel
 
 _WORST_FIRST = (State.FAILED, State.KILLED, State.WARNING)
@@ -224,7 +222,7 @@ class Waits(Moves):
                 due=self._deadline(place, run),
                 plan=None,
             )
-        plan = _Progress.of(run)
+        plan = Progress.of(run)
         if run.plan is not None and event.started <= plan.started:
             return
         plan = plan.replaced(total=event.total, started=event.started)
@@ -235,7 +233,7 @@ class Waits(Moves):
         """One of the executions of a task run ended; each counts once."""
         place = self._flow.places[run.task_id]
         task = place.executable
-        plan = _Progress.of(run)
+        plan = Progress.of(run)
         if task is None or run.state not in (State.RUNNING, State.KILLING) or plan.has(event.index):
             return
         plan = plan.with_ended(event.index, event.state)
@@ -243,7 +241,7 @@ class Waits(Moves):
         run = self._keep(replace(run, outputs=outputs, plan=plan.as_json()))
         self._end_if_all(place, task, run, plan)
 
-    def _end_if_all(self, place: Place, task: ExecutableTask, run: TaskRun, plan: "_Progress") -> None:
+    def _end_if_all(self, place: Place, task: ExecutableTask, run: TaskRun, plan: Progress) -> None:
         ended = sum(plan.states.values())
         if run.state is State.KILLING:
             if ended >= plan.started:
@@ -321,51 +319,7 @@ class Waits(Moves):
         return min(left, default=None)
 
 
-class _Progress:
-    """How far a task run is with the executions that it started; kept in its plan.
-
-    Attributes:
-        total: how many there will be.
-        started: how many there are.
-        states: how many have ended, by state.
-    """
-
-    def __init__(self, total: int, started: int, states: Mapping[str, int], ended: int) -> None:
-        self.total = total
-        self.started = started
-        self.states = states
-        self._ended = ended  # bit n is set where number n has ended
-
-    @classmethod
-    def of(cls, run: TaskRun) -> "_Progress":
-        plan = plan_of(run)
-        states = cast("Mapping[str, int]", plan.get("states", {}))
-        total, started = cast("int", plan.get("total", 0)), cast("int", plan.get("started", 0))
-        return cls(total, started, states, int(str(plan.get("ended", "0")), 16))
-
-    def has(self, index: int) -> bool:
-        """Whether that one has ended."""
-        return bool(self._ended >> index & 1)
-
-    def replaced(self, *, total: int, started: int) -> "_Progress":
-        return _Progress(total, started, self.states, self._ended)
-
-    def with_ended(self, index: int, state: State) -> "_Progress":
-        states = {**self.states, state.value: self.states.get(state.value, 0) + 1}
-        return _Progress(self.total, self.started, states, self._ended | 1 << index)
-
-    def as_json(self) -> Mapping[str, object]:
-        return {
-            "total": self.total,
-            "started": self.started,
-            "states": dict(self.states),
-            "ended": format(self._ended, "x"),
-        }
-
-
 def _begun_at(history: tuple[StateChange, ...]) -> datetime:
     """When the execution began, or was restarted after its end."""
-    for before, after in pairwise(reversed(history)):
-        if after.state in TERMINAL:
-            return before.date
-    return next((change.date for change in history if change.state is State.RUNNING), history[0].date)
+    first = next((change.date for change in history if change.state is State.RUNNING), history[0].date)
+    return begun_again_at(history) or first

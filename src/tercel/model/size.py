@@ -21,6 +21,14 @@ def parse_size(text: str) -> int:
     return int(digits) * _UNITS[unit]
 
 
+def parse_count(text: str) -> int:
+    """Read a whole number above zero. Raises ValueError."""
+    number = int(text)
+    if number < 1:
+        raise ValueError(text)
+    return number
+
+
 def format_size(size: int) -> str:
     """Write a size as `parse_size` reads it, in the largest unit that loses nothing.
 

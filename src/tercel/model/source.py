@@ -5,7 +5,7 @@ rules that need the whole flow (`checks`).
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeVar, cast
 
 import msgspec
@@ -19,7 +19,7 @@ from tercel.model.defaults import Defaults
 from tercel.model.flow import Flow, PluginDefault
 from tercel.model.issue import Issue
 from tercel.model.shapes import Nested
-from tercel.model.task import Part
+from tercel.model.task import Part, Task
 from tercel.model.yaml_nodes import Entries, compose
 
 __all__ = [
@@ -35,6 +35,7 @@ __all__ = [
 ]
 
 P = TypeVar("P", bound=Part)
+_TEXT = "tag:yaml.org,2002:str"
 
 
 class Checked(msgspec.Struct, frozen=True):
@@ -133,18 +134,35 @@ def _check(
     return Checked(None if issues else msgspec.structs.replace(flow, source=source), issues, warnings)
 
 
-def read_part(text: str, part: type[P], catalog: Catalog) -> P:
-    """Read what *text* holds as *part*; no plugin defaults apply. Raises InvalidFlowError, with every issue."""
-    root, faults = compose(text)
-    if not isinstance(root, MappingNode):
-        message = "It is no mapping." if root is not None else "It is no YAML."
-        raise invalid(faults) if faults else InvalidFlowError(message)
-    entries = Entries(root)
-    reading = Reading(catalog, entries, Defaults(root, entries))
-    read = cast("P", reading.read(Nested(part=part), root, ()))
-    if reading.issues:
-        raise invalid(_by_line(reading.issues))
-    return read
+def read_part(text: str, part: type[P], noun: str, catalog: Catalog, missing: Mapping[str, str] | None = None) -> P:
+    """Read what *text* holds as *part*; no plugin defaults apply.
+
+    Args:
+        text: YAML, one document.
+        part: what it has to be.
+        noun: what people call that.
+        catalog: finds types.
+        missing: properties that are taken to be there where the text gives none.
+
+    Raises:
+        InvalidFlowError: it is none; with every issue.
+    """
+    root, issues = compose(text)
+    if root is not None:
+        if not isinstance(root, MappingNode):
+            raise InvalidFlowError(f"A {noun} is a mapping.", "Begin with `type: …`." if part is Task else "")
+        there = {key.value for key, _ in root.value if isinstance(key, ScalarNode)}
+        for pair in (missing or {}).items():
+            if pair[0] not in there:
+                key, value = (ScalarNode(_TEXT, one, root.start_mark, root.end_mark) for one in pair)
+                root.value.append((key, value))
+        entries = Entries(root)
+        reading = Reading(catalog, entries, Defaults(root, entries))
+        read = cast("P", reading.read(Nested(part=part), root, ()))
+        if not reading.issues:
+            return read
+        issues = _by_line(reading.issues)
+    raise InvalidFlowError(f"The {noun} is not valid. {' '.join(issue.text for issue in issues)}", issues=issues)
 
 
 def invalid(issues: Sequence[Issue]) -> InvalidFlowError:

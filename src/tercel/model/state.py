@@ -1,7 +1,9 @@
 """State of executions and task runs, its history, and the table of legal changes."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
+from itertools import pairwise
 
 import msgspec
 
@@ -74,3 +76,14 @@ class StateChange(msgspec.Struct, frozen=True):
 
     state: State
     date: datetime
+
+
+def begun_again_at(history: Sequence[StateChange]) -> datetime | None:
+    """When what has this history went on last after it had ended; None where it never did.
+
+    A RESTARTED after a pause is no new beginning.
+    """
+    for later, earlier in pairwise(reversed(history)):
+        if later.state is State.RESTARTED and earlier.state in TERMINAL:
+            return later.date
+    return None

@@ -250,8 +250,14 @@ class Operations(Starts):
             raise UserError(f"The execution {execution_id} has not ended.", "Kill it first, or wait for its end.")
         await self._store.executions.delete([execution_id])
         await self._store.logs.delete([execution_id])
-        folder = execution_path(execution.namespace, execution.flow_id, execution_id)
-        self._storage.delete([file.uri for file in self._storage.list(folder)])
+        self.delete_files(execution)
+
+    def delete_files(self, execution: Execution) -> int:
+        """Remove what an execution has in internal storage; gives the number of files."""
+        folder = execution_path(execution.namespace, execution.flow_id, execution.id)
+        uris = [file.uri for file in self._storage.list(folder)]
+        self._storage.delete(uris)
+        return len(uris)
 
     async def restartable(self, execution_id: str) -> Execution:
         """An execution that can be restarted. Raises NotFoundError, and UserError where it cannot."""

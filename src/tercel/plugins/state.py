@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import cast
 
+from tercel.model.merging import merged
 from tercel.model.slugs import distinct_slug, murmur_hash
 from tercel.plugin_api import Dynamic, Outputs, RunContext, RunnableTask, TaskFailedError, plugin
 
@@ -60,8 +61,8 @@ class Set(_StateTask, frozen=True, kw_only=True):
         """Merge the map."""
         namespace, key = self.place(context)
         data = cast("Mapping[str, object]", context.render_value(self.data))
-        merged = context.key_values.change(namespace, key, lambda before: _merged(_state(before), data))
-        return Outputs(count=len(_state(merged)), key=key)
+        after = context.key_values.change(namespace, key, lambda before: merged(_state(before), data))
+        return Outputs(count=len(_state(after)), key=key)
 
 
 @plugin("io.kestra.plugin.core.state.Get", aliases=["io.kestra.core.tasks.states.Get"])
@@ -116,12 +117,3 @@ class Delete(_StateTask, frozen=True, kw_only=True):
 
 def _state(value: object) -> Mapping[str, object]:
     return cast("Mapping[str, object]", value) if isinstance(value, Mapping) else {}
-
-
-def _merged(before: Mapping[str, object], data: Mapping[str, object]) -> dict[str, object]:
-    merged = dict(before)
-    for name, value in data.items():
-        old = merged.get(name)
-        is_deep = isinstance(old, Mapping) and isinstance(value, Mapping)
-        merged[name] = _merged(_state(cast("object", old)), _state(cast("object", value))) if is_deep else value
-    return merged

@@ -85,7 +85,7 @@ class FlowTriggers:
         *,
         since: int,
         pending: PendingWindows,
-        runs: Sequence[TaskRun] = (),
+        runs: Callable[[], Sequence[TaskRun]] = tuple,
         variables: Callable[[], Mapping[str, object]] = dict,
     ) -> Reactions:
         """Say what follows from the latest changes of an execution's state.
@@ -95,8 +95,8 @@ class FlowTriggers:
             since: how many entries of its history have been reacted to before. The state that it ends in is to be
                 asked about once nothing of it runs any more, so with the tasks that follow its end behind it.
             pending: windows that the batch at hand changes; those changed here are added.
-            runs: its task runs.
-            variables: gives what its expressions see; called only where a trigger may react.
+            runs: gives its task runs; called only where a trigger may react.
+            variables: gives what its expressions see; as *runs*.
         """
         if not self._flows.is_loaded:
             await self._flows.refresh()
@@ -104,7 +104,7 @@ class FlowTriggers:
             return _NOTHING
         executions: list[Execution] = []
         touched: dict[WindowKey, TriggerWindow | None] = {}
-        seen: Mapping[str, object] | None = None
+        looked: tuple[Sequence[TaskRun], Mapping[str, object]] | None = None
         for index in range(since, len(execution.history)):
             change = execution.history[index]
             is_last = index == len(execution.history) - 1
@@ -116,8 +116,8 @@ class FlowTriggers:
                     history=execution.history[: index + 1],
                     outputs=execution.outputs if is_last else {},
                 )
-                seen = variables() if seen is None else seen
-                upstream = _Upstream(was, runs, seen, change.date)
+                looked = looked or (runs(), variables())
+                upstream = _Upstream(was, *looked, change.date)
                 if await self._fires(flow, trigger, upstream, pending, touched):
                     seed = ["flow trigger", execution.id, index, flow.namespace, flow.id, trigger.id]
                     started = self._started(flow, trigger, upstream, execution_id_at(change.date, seed))

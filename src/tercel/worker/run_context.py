@@ -373,9 +373,9 @@ class TaskContext:
         """The task that a YAML text describes."""
         if self._services.catalog is None:
             raise InvariantError("There is no catalog to find a task's type in.")
-        from tercel.worker.task_text import read_task  # noqa: PLC0415  # few tasks make up others
+        from tercel.model.source import read_part  # noqa: PLC0415  # few tasks make up others
 
-        return read_task(text, self._services.catalog, self.identity.task_id)
+        return read_part(text, Task, "task", self._services.catalog, missing={"id": self.identity.task_id})
 
     def task_runner(self, type_name: str) -> TaskRunner:
         """The task runner of that type with nothing set."""

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tercel.model.size import format_size, parse_size, size_text
+from tercel.model.size import format_size, parse_count, parse_size, size_text
 
 
 class TestParseSize:
@@ -19,6 +19,17 @@ class TestParseSize:
     def test_given_anything_else_then_it_is_refused(self, text: str) -> None:
         with pytest.raises(ValueError, match=r"^a size such as 500M or 10G$"):
             parse_size(text)
+
+
+class TestParseCount:
+    @pytest.mark.parametrize(("text", "count"), [("1", 1), (" 20 ", 20)])
+    def test_given_a_number_above_zero_then_it(self, text: str, count: int) -> None:
+        assert parse_count(text) == count
+
+    @pytest.mark.parametrize("text", ["", "0", "-1", "1.5", "many"])
+    def test_given_anything_else_then_it_is_refused(self, text: str) -> None:
+        with pytest.raises(ValueError):  # noqa: PT011  # whoever asks says what it is for
+            parse_count(text)
 
 
 class TestFormatSize:

@@ -1,6 +1,10 @@
+from datetime import UTC, datetime, timedelta
+
 import pytest
 
-from tercel.model.state import LEGAL, TERMINAL, State
+from tercel.model.state import LEGAL, TERMINAL, State, StateChange, begun_again_at
+
+NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
 
 
 class TestLegal:
@@ -21,3 +25,20 @@ class TestLegal:
     def test_given_any_open_state_then_it_can_be_killed(self) -> None:
         for state in set(State) - TERMINAL:
             assert State.KILLED in LEGAL[state] or State.KILLING in LEGAL[state]
+
+
+class TestBegunAgainAt:
+    @pytest.mark.parametrize(
+        ("states", "minute"),
+        [
+            ("CREATED RUNNING", None),
+            ("CREATED RUNNING PAUSED RESTARTED RUNNING", None),
+            ("CREATED RUNNING FAILED RESTARTED RUNNING", 3),
+            ("CREATED RUNNING FAILED RESTARTED RUNNING KILLED RESTARTED RUNNING PAUSED RESTARTED", 6),
+            ("CREATED RUNNING FAILED SUCCESS", None),
+        ],
+    )
+    def test_given_a_history_then_when_it_went_on_after_its_end(self, states: str, minute: int | None) -> None:
+        history = [StateChange(State(one), NOON + timedelta(minutes=at)) for at, one in enumerate(states.split())]
+
+        assert begun_again_at(history) == (None if minute is None else NOON + timedelta(minutes=minute))

@@ -184,7 +184,7 @@ class TestReactions:
         following = Following(flow_trigger(conditions=[condition("HasRetryAttempt", **{"in": ["FAILED"]})]))
         execution = an_execution("CREATED", "SUCCESS", flow_id="upstream")
 
-        assert following.react(execution, runs=[a_task_run()]).executions == []
+        assert following.react(execution, runs=lambda: [a_task_run()]).executions == []
 
     def test_given_a_condition_that_cannot_be_tested_then_it_does_not_hold_and_that_is_told(self) -> None:
         following = Following(flow_trigger(conditions=[condition("Expression", expression="{{ nothing }}")]))

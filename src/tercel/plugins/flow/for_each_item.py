@@ -12,7 +12,7 @@ from tercel.item_files import split_items
 from tercel.machine.flowable import FlowableTask, RendersRequests, Request, Requests
 from tercel.model.catalog import plugin
 from tercel.model.execution import task_run_id
-from tercel.model.size import parse_size
+from tercel.model.size import parse_count, parse_size
 from tercel.model.state import State
 from tercel.model.task import Dynamic, Labels, Part, Task
 from tercel.plugin_api import Outputs, RunContext, RunnableTask
@@ -130,12 +130,9 @@ class SplitItems(RunnableTask, frozen=True, kw_only=True):
         if text is None or text == "":
             return None
         try:
-            number = int(cast("str", text))
+            return parse_count(str(text))
         except ValueError:
-            number = 0
-        if number < 1:
-            raise UserError(f"`batch.{name}` is {text!r}, not a whole number above zero.")
-        return number
+            raise UserError(f"`batch.{name}` is {text!r}, not a whole number above zero.") from None
 
 
 class ItemFlows(StartsFlow, frozen=True, kw_only=True):

@@ -10,6 +10,7 @@ from tercel.errors import UserError
 from tercel.machine.flowable import Again, Decision, Lanes, LoopingTask, Render
 from tercel.model.catalog import plugin
 from tercel.model.duration import parse_duration
+from tercel.model.size import parse_count
 from tercel.model.task import Dynamic, DynamicDuration, Part, Task
 
 _WAIT_FOR = ("PT1S", 100, "PT1H")
@@ -80,12 +81,10 @@ class LoopUntil(LoopingTask, frozen=True, kw_only=True):
         if text is None or text == "":
             return None
         try:
-            number = int(cast("str", text))
+            return parse_count(str(text))
         except ValueError:
-            number = 0
-        if number < 1:
-            raise UserError(f"The `checkFrequency.maxIterations` of task {self.id!r} is {text!r}, not a whole number.")
-        return number
+            message = f"The `checkFrequency.maxIterations` of task {self.id!r} is {text!r}, not a whole number."
+            raise UserError(message) from None
 
     def lanes(self, decision: Decision) -> Lanes:
         """One row of tasks, in each round."""
