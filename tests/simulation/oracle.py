@@ -10,6 +10,7 @@ from tercel.model.execution import Execution, TaskRun
 from tercel.model.state import State
 from tests.simulation.flows import AFTER_BRANCHES, FALSE, LEAVES, Lane, Spec, dependencies, enabled, lanes_of
 from tests.simulation.referee import ENDED, Referee, begun_at, demand
+from tests.simulation.restarts import BAD as FAILURES
 from tests.simulation.rounds import Wait
 from tests.simulation.standing import REFUSED
 
@@ -165,7 +166,7 @@ class Oracle:
         """Nothing of a main branch starts after something in it went bad, and no more lanes are open than allowed."""
         main = self._main(parent, lanes)
         for bad in main:
-            if bad.state not in BAD or bad.id in self.referee.set_at:
+            if bad.state not in BAD or bad.id in self.referee.set_at or self._is_put_off(bad):
                 continue
             at = self._ended_at(bad)
             for other in main:
@@ -182,12 +183,12 @@ class Oracle:
         since = None if parent is None else begun_at(self.runs[parent])  # a restart walks lanes again
         spans: list[tuple[datetime, datetime]] = []
         for lane in lanes:
-            runs = [run for run in self._main(parent, [lane]) if not self._stood(run)]
+            runs = {
+                run.id: self.referee.first_paused.get(run.id) or begun_at(run) for run in self._main(parent, [lane])
+            }
+            runs = {id_: begun for id_, begun in runs.items() if since is None or begun >= since}
             if runs:
-                begun = [self._begun_at(run) for run in runs]
-                now = [at for at in begun if since is None or at >= since]
-                if now:
-                    spans.append((min(now), max(self._ended_at(run) for run in runs)))
+                spans.append((min(runs.values()), max(self._ended_at(self.runs[id_]) for id_ in runs)))
         for begun, _ in spans:
             open_lanes = sum(1 for low, high in spans if low <= begun < high)
             demand(open_lanes <= limit, f"{spec['id']} has {open_lanes} lanes open; {limit} are allowed.")
@@ -227,11 +228,13 @@ class Oracle:
                 was_done = run.history[-1].date <= self._begun_at(previous)
                 demand(waited or was_done, f"{spec['id']} did not wait for its turn.")
             state = self._run(spec, run, kill_at)
+            previous = run
+            if self._is_put_off(run):
+                continue
             # What another execution was to try again counts as failed where this one goes on all the same.
             states.append(State.FAILED if state is State.RETRIED else state)
             if states[-1] in BAD:
                 stopper = run
-            previous = run
         return states
 
     def _is_through(self, parent: str | None, lane: Lane) -> bool:
@@ -240,14 +243,18 @@ class Oracle:
             if run is None:
                 return False
             if run.state in BAD:
-                return True
+                return not self._is_put_off(run)
         return True
+
+    def _is_put_off(self, run: TaskRun) -> bool:
+        """True for what had ended badly before a restart, and whose turn to run again has not come."""
+        return run.id in self.referee.later and run.state in FAILURES
 
     def _run(self, spec: Spec, run: TaskRun, kill_at: datetime | None) -> State:
         """Check one task run, and all inside it; gives its state."""
         self.seen.add(run.id)
         demand(run.state in ENDED, f"{spec['id']} is still {run.state}.")
-        if run.id in self.referee.set_at or self._is_kept(run):
+        if run.id in self.referee.set_at or self._is_kept(run) or self._is_put_off(run):
             self._see_inside(run)
             return run.state
         is_broken = run.id not in self.referee.seats and kill_at == self.referee.standing.broken_at

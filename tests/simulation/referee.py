@@ -131,6 +131,7 @@ class Referee:
         self.first_paused: dict[str, datetime] = {}
         self.attempt = 1
         self.from_scratch = False
+        self.ended_before = State.KILLED
         self.later: set[str] = set()
         self.last_fence: dict[str, int] = {}
         self.seats: dict[str, Seat] = {}
@@ -177,7 +178,8 @@ class Referee:
         if isinstance(event, TaskStateChanged):
             run = runs.get(event.run_id)
             is_over = self.ended not in (None, State.RETRIED) and event.attempt == self.attempt
-            return is_over and run is not None and run.state is not event.state
+            is_fit = run is not None and run.state is not event.state and not self.reckoner.is_child(run, runs)
+            return is_over and is_fit
         if isinstance(event, RestartRequested):
             if self.standing.is_moving and paused(runs):
                 return event.attempt == self.attempt
@@ -312,7 +314,8 @@ class Referee:
         main = [inside.get((task["id"], iteration)) for lane in lanes for task, _, iteration in lane]
         is_open = any(row is not None and row.state not in ENDED for row in main)
         has_left = any(row is None or row.id in self.later for row in main)
-        has_left &= not any(row is not None and row.state in (State.FAILED, State.KILLED) for row in main)
+        known = [row for row in main if row is not None and row.id not in self.later]
+        has_left &= not any(row.state in (State.FAILED, State.KILLED, State.RETRIED) for row in known)
         is_late = is_open or has_left or self.rounds.waits(run.id)
         told = any(row.id == run.id and row.message for row in change.runs)
         demand(told == is_late, f"{run.task_id} has {'' if told else 'not '}timed out.")
@@ -323,6 +326,7 @@ class Referee:
         self.past_main = set[str]()
         if isinstance(event, TaskStateChanged):
             plan = self.reckoner.change(before[event.run_id], before)
+            self._go_on_past_main(before[event.run_id], before)
             self.set_at[event.run_id] = self.kept_at = self.meddled_at = event.now
             if event.run_id in self.seats:
                 self._set(self.seats[event.run_id], event, before[event.run_id])
@@ -332,16 +336,15 @@ class Referee:
         elif isinstance(event, ReplayRequested):
             plan = self.reckoner.replay(before[event.run_id], before)
             self.replayed = plan.again - {event.run_id}
-            self.past_main = self.reckoner.past_main(before[event.run_id], before)
-            for run_id in self.past_main & self.seats.keys():
-                self.seats[run_id].fence = 1
+            self._go_on_past_main(before[event.run_id], before)
         elif self.is_of_paused:
             plan.again.update(paused(before))
             for run_id in plan.again:
                 self.first_paused.setdefault(run_id, begun_at(before[run_id]))
         elif isinstance(event, RestartRequested):
             self.from_scratch = event.from_scratch
-            plan = self.reckoner.restart(before, self.ended or State.KILLED, from_scratch=event.from_scratch)
+            self.ended_before = self.ended or State.KILLED
+            plan = self.reckoner.restart(before, self.ended_before, from_scratch=event.from_scratch)
             for seat in self.seats.values():
                 seat.is_past = True
             self.later = plan.later
@@ -367,10 +370,11 @@ class Referee:
                 plan.dropped.update(self.reckoner.loss(before[event.run_id], before))
         for run in change.runs:
             if run.id in self.later and run.history != before[run.id].history:
-                turn = self.reckoner.turn(before[run.id], before, from_scratch=self.from_scratch)
+                turn = self.reckoner.turn(before[run.id], before, self.ended_before, from_scratch=self.from_scratch)
                 self.later = (self.later - {run.id}) | turn.later
                 plan.again.update(turn.again)
                 plan.dropped.update(turn.dropped)
+        self.later -= plan.dropped
         for run_id in plan.dropped:
             self.seats.pop(run_id, None)
             self.pauses.pop(run_id, None)
@@ -379,6 +383,8 @@ class Referee:
             self.rounds.again(run_id)
         if isinstance(event, ReplayRequested):
             self.rounds.drop(event.run_id)  # it begins as if for the first time
+        for run_id in self.past_main - self.seats.keys():
+            self.set_at.pop(run_id, None)
         for run_id in (plan.again | plan.dropped) - self.past_main:
             if not self.is_of_paused:
                 self.first_paused.pop(run_id, None)
@@ -387,6 +393,13 @@ class Referee:
             if run_id in self.seats:
                 self.seats[run_id].restart()
         return plan
+
+    def _go_on_past_main(self, run: TaskRun, rows: dict[str, TaskRun]) -> None:
+        """Directories around a task run of their `errors` or `finally` go on, and their jobs stay over."""
+        self.past_main = self.reckoner.past_main(run, rows)
+        for run_id in self.past_main & self.seats.keys():
+            self.seats[run_id].fence += 1
+            self.seats[run_id].losses = 0
 
     def _set(self, seat: Seat, event: TaskStateChanged, run: TaskRun) -> None:
         """A leaf has another state, and so has its last attempt: what it had tried before is past."""
@@ -652,8 +665,10 @@ class Referee:
             spec = self.reckoner.specs[run.task_id]
             if spec["kind"] != "pause" or (run.id in before and run.history == before[run.id].history):
                 continue
+            known = len(before[run.id].history) if run.id in before else 0
+            if State.PAUSED in [one.state for one in run.history[known:]]:
+                self.pauses.pop(run.id, None)  # it waits anew, also where something ends it in the same step
             if run.state is State.PAUSED:
-                self.pauses.pop(run.id, None)
                 limit = spec.get("delay") or spec.get("timeout")
                 due = None if limit is None else event.now + timedelta(minutes=MINUTES[limit])
                 demand(run.due == due, f"{run.task_id} waits until {run.due}, not {due}.")

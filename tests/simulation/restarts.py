@@ -53,13 +53,19 @@ class Reckoner:
     def change(self, run: TaskRun, rows: Rows) -> Plan:
         """What has to be done when somebody gives a task run another state: all around it is run again."""
         walk = _Walk(rows, self.rounds, is_warning=False, from_scratch=False)
-        walk.branches(self._spec, None)
-        at = run.parent_id
-        while at is not None:
-            walk.plan.again.add(at)
-            walk.branches(self.specs[rows[at].task_id], at)
-            at = rows[at].parent_id
+        at = run
+        while at.parent_id is not None:
+            around = rows[at.parent_id]
+            walk.plan.again.add(around.id)
+            walk.branches_after(self.specs[around.task_id], around.id, at)
+            at = around
+        walk.branches_after(self._spec, None, at)
         return walk.plan
+
+    def is_child(self, run: TaskRun, rows: Rows) -> bool:
+        """True for a child of a directory that its job runs."""
+        spec = self.flow if run.parent_id is None else self.specs[rows[run.parent_id].task_id]
+        return spec["kind"] == "directory" and run.task_id in {task["id"] for task in spec["tasks"]}
 
     def replay(self, target: TaskRun, rows: Rows) -> Plan:
         """What the replay at a task run has to do with the copies that it begins with."""
@@ -91,7 +97,7 @@ class Reckoner:
         return []
 
     def past_main(self, target: TaskRun, rows: Rows) -> set[str]:
-        """What is around the target of a replay and goes on in its `errors` or `finally`: all else of it stays."""
+        """What is around a task run that things go on at, and goes on in its `errors` or `finally`: the rest stays."""
         found: set[str] = set()
         at = target
         while at.parent_id is not None:
@@ -102,9 +108,9 @@ class Reckoner:
             at = around
         return found
 
-    def turn(self, run: TaskRun, rows: Rows, *, from_scratch: bool) -> Plan:
-        """What has to be done when the turn of a task run comes that had been put off."""
-        walk = _Walk(rows, self.rounds, is_warning=True, from_scratch=from_scratch)
+    def turn(self, run: TaskRun, rows: Rows, ended: State, *, from_scratch: bool) -> Plan:
+        """What has to be done when the turn of a task run comes that had been put off by a restart."""
+        walk = _Walk(rows, self.rounds, is_warning=ended is State.WARNING, from_scratch=from_scratch)
         walk.again(self.specs[run.task_id], run)
         return walk.plan
 
@@ -157,34 +163,39 @@ class _Walk:
     def scope(self, spec: Spec, run_id: str | None, lanes: list[Lane]) -> None:
         self.branches(spec, run_id)
         waiting = self._waiting(spec, run_id) if spec["kind"] == "dag" else set[str]()
+        limit = {"each_sequential": 1}.get(spec["kind"], spec.get("limit", 0))
+        going = 0
         for lane in lanes:
-            places = ((task, self._inside.get((run_id, task["id"], iteration))) for task, _, iteration in lane)
-            found = [(task, run) for task, run in places if run is not None]
+            places = [(task, self._inside.get((run_id, task["id"], iteration))) for task, _, iteration in lane]
+            gap = next((at for at, (_, run) in enumerate(places) if run is None), len(places))
+            behind = [run for _, run in places[gap:] if run is not None and run.state in BAD]  # its turn comes anew
+            self.plan.dropped.update(one.id for run in behind for one in self._tree(run))
+            found = [(task, run) for task, run in places if run is not None and run not in behind]
             bad = [(task, run) for task, run in found if run.state in BAD]
             for task, run in bad[:1]:
                 if run.id in waiting:
                     self.plan.dropped.update(one.id for one in self._tree(run))
+                elif limit and going >= limit:
+                    self.plan.later.add(run.id)
                 else:
+                    going += 1
                     self.again(task, run)
             for _, run in bad[1:]:  # only where one before it was given its state by hand
                 self.plan.dropped.update(one.id for one in self._tree(run))
-            walked = found[found.index(bad[0]) + 1 :] if bad else found
+            is_put_off = bool(bad) and bad[0][1].id in self.plan.later  # then the whole lane is walked
+            walked = found[found.index(bad[0]) + 1 :] if bad and not is_put_off else found
             if self._is_warning:
                 ended_well = (run for _, run in walked if run.state in DONE)
                 self.plan.later.update(run.id for run in ended_well if self._has_bad_below(run))
+            is_left = any(run.id in self.plan.later for _, run in found)
+            going += bool(found) and not bad and not is_left and len(found) < len(lane)
 
     def replay_scope(self, spec: Spec, around: TaskRun | None, at: TaskRun) -> None:
         """One scope on the way to what a replay begins at: *at* is it, or is around it."""
         run_id = None if around is None else around.id
-        names = ("errors", "finally", *AFTER_BRANCHES)
-        branch = next((name for name in names if at.task_id in {task["id"] for task in spec.get(name, [])}), None)
         self.plan.again.add(at.id)
-        if branch is not None:
-            tasks = [(name, task["id"]) for name in names for task in enabled(spec.get(name, []))]
-            for _, id_ in tasks[tasks.index((branch, at.task_id)) + 1 :]:
-                self._drop(self._inside.get((run_id, id_, None)))
+        if self.branches_after(spec, run_id, at):
             return
-        self.branches(spec, run_id)
         if around is None:
             lanes: list[Lane] = [[(task, None, None) for task in enabled(spec["tasks"])]]
         else:
@@ -245,6 +256,15 @@ class _Walk:
             if row is not None:
                 (self.plan.again if goes_on else self.plan.dropped).add(row.id)
             goes_on = False
+
+    def branches_after(self, spec: Spec, run_id: str | None, at: TaskRun) -> bool:
+        """Drop what follows *at* in the branches that come after the main one; False where it is of the main one."""
+        names = ("errors", "finally", *AFTER_BRANCHES)
+        tasks = [task["id"] for name in names for task in enabled(spec.get(name, []))]
+        is_inside = at.task_id in tasks
+        for id_ in tasks[tasks.index(at.task_id) + 1 :] if is_inside else tasks:
+            self._drop(self._inside.get((run_id, id_, None)))
+        return is_inside
 
     def branches(self, spec: Spec, run_id: str | None) -> None:
         for name in ("errors", "finally", *AFTER_BRANCHES):

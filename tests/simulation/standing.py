@@ -238,11 +238,9 @@ def paused(rows: Mapping[str, TaskRun]) -> set[str]:
 
 
 def first_paused(rows: Mapping[str, TaskRun]) -> set[str]:
-    """Ids of those that may be meant where nobody says which: the first made, or the first that paused."""
-    waiting = [run for run in rows.values() if run.state is State.PAUSED]  # in the order in which they were made
-    made = min(waiting, key=lambda run: run.history[0].date)
-    since = min(waiting, key=lambda run: run.history[-1].date)
-    return {made.id, since.id}
+    """Ids of those that may be meant where nobody says which: the first that paused, and of several the first made."""
+    times = {run_id: (rows[run_id].history[-1].date, rows[run_id].history[0].date) for run_id in paused(rows)}
+    return {run_id for run_id, at in times.items() if at == min(times.values())}
 
 
 def merged(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:

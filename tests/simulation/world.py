@@ -1,5 +1,6 @@
 """A fake store, queue, workers and clock around the real machine; moves and faults are drawn from one seed."""
 
+from collections.abc import Sequence
 from copy import deepcopy
 from datetime import UTC, datetime, timedelta
 from random import Random
@@ -130,6 +131,8 @@ class World:
     def __init__(self, spec: Spec, seed: float, faults: frozenset[str], machine: Machine) -> None:
         self.rng = Random(seed)
         self.dice = apart(self.rng)
+        self.whims = apart(self.dice)  # of people who change states by hand
+        self.upsets = "task_state" in FEATURES and self.whims.random() < 0.1
         self.restarts_paused = self.dice.random() < 0.3
         self.nudges = "hand" in FEATURES and self.dice.random() < 0.15
         self.replays = "replay" in FEATURES and self.dice.random() < 0.3
@@ -241,6 +244,8 @@ class World:
     def run_it(self) -> None:
         faults = self.faults
         self.to_end()
+        for _ in range(self.whims.randint(2, 5) if self.upsets and "restart" in faults else 0):
+            self.upset(faults)
         for _ in range(self.rng.choice([0, 0, 1, 1, 2, 4]) if "restart" in faults else 0):
             self.faults = faults
             if self.header.state is State.RETRIED:
@@ -258,6 +263,16 @@ class World:
             self.apply(event)
             self.to_end()
 
+    def upset(self, faults: frozenset[str]) -> None:
+        """Rare by chance: somebody makes failures of several task runs, one after the other."""
+        targets = [run for run in self.rows.values() if self._may_be_set(run) and run.state is not State.FAILED]
+        if self.header.state is State.RETRIED or not targets:
+            return
+        run, attempt = self.whims.choice(targets), self.header.attempt_number
+        self.faults = faults if self.whims.random() < 0.3 else frozenset()
+        self.apply(TaskStateChanged(now=self.tick(), run_id=run.id, state=State.FAILED, attempt=attempt))
+        self.to_end()
+
     def change_retried(self) -> None:
         """Another execution goes on with it: nothing can be done with this one any more."""
         now, attempt = self.tick(), self.header.attempt_number
@@ -270,27 +285,34 @@ class World:
         """What an execution that has ended goes on by."""
         attempt = self.header.attempt_number
         targets = [run for run in self.rows.values() if self._may_be_set(run)]
-        if "task_state" in FEATURES and targets and self.rng.random() < 0.3:
-            run = self.rng.choice(targets)
+        in_branches = [run for run in targets if self._is_in_branch(run)]
+        in_main = [run for run in targets if run not in in_branches]
+        if "task_state" in FEATURES and in_branches and self.whims.random() < 0.15:
+            run = self.whims.choice(in_branches)
+            state = self.whims.choice([state for state in FINAL if state is not run.state])
+            return TaskStateChanged(now=self.tick(), run_id=run.id, state=state, attempt=attempt)
+        if "task_state" in FEATURES and in_main and self.rng.random() < 0.3:
+            run = self.rng.choice(in_main)
             state = self.rng.choice([state for state in FINAL if state is not run.state])
             return TaskStateChanged(now=self.tick(), run_id=run.id, state=state, attempt=attempt)
         from_scratch = self.rng.random() < 0.2
         return RestartRequested(now=self.tick(), attempt=attempt, revision=1, from_scratch=from_scratch)
 
     def _may_be_set(self, run: TaskRun) -> bool:
-        """True outside branches that run again anyway."""
+        """True for all but children of directories, and what runs anew after every end."""
+        return not self._is_in_branch(run, AFTER_BRANCHES) and not self.referee.reckoner.is_child(run, self.rows)
+
+    def _is_in_branch(self, run: TaskRun, names: Sequence[str] = ("errors", "finally")) -> bool:
+        """True for what stands in one of these branches, or inside of something that does."""
         specs = self.referee.reckoner.specs
         at: TaskRun | None = run
         while at is not None:
             around = self.rows.get(at.parent_id or "")
             spec = self.spec if around is None else specs[around.task_id]
-            names = ("errors", "finally", *AFTER_BRANCHES)
             if specs[at.task_id] in [task for name in names for task in spec.get(name, [])]:
-                return False
-            if around is not None and spec["kind"] == "directory":
-                return False
+                return True
             at = around
-        return True
+        return False
 
     def to_end(self) -> None:
         """Faults for a while, then healing; then the oracle."""
@@ -766,8 +788,8 @@ class World:
         demand(rebuilt.scopes.keys() == live.scopes.keys(), "Other scopes are open than the rows give.")
         for run_id, scope in live.scopes.items():
             kept, made = counts(scope), counts(rebuilt.scopes[run_id])
-            wrong = [name for name, value in kept.items() if made[name] != value]
-            told = ", ".join(f"{name} {kept[name]} and not {made[name]}" for name in wrong)
+            wrong = [name for name, value in kept.items() if made.get(name) != value]
+            told = ", ".join(f"{name} {kept[name]} and not {made.get(name)}" for name in wrong)
             demand(not wrong, f"A scope is not what its rows give: {told}.")
 
 
@@ -806,8 +828,10 @@ def depth(run: TaskRun, rows: dict[str, TaskRun]) -> int:
 def counts(scope: Any) -> dict[str, object]:
     """What a scope counts, without what is only there on the way."""
     left_out = {"parent", "place", "main", "lanes", "finally_started", "errors_started"}
+    if scope.is_stopped or scope.is_killing:  # no lane is opened any more
+        left_out |= {"next_lane", "_opened", "_openable"}
     found = {name: getattr(scope, name) for name in type(scope).__slots__ if name not in left_out}
-    return {**found, "ready": sorted(scope.ready), "_openable": sorted(scope._openable)}
+    return {**found, "ready": sorted(scope.ready), "_openable": sorted(found.get("_openable", ()))}
 
 
 def short(event: Event) -> str:

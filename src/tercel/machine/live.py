@@ -14,7 +14,7 @@ from tercel.errors import InvariantError
 from tercel.machine.flowable import Decision, Lanes
 from tercel.machine.index import AFTER, ERRORS, FINALLY, LISTENERS, FlowIndex, Place
 from tercel.model.execution import Execution, TaskRun
-from tercel.model.state import TERMINAL, State
+from tercel.model.state import TERMINAL, State, begun_again_at
 
 BAD = frozenset({State.FAILED, State.KILLED, State.CANCELLED, State.RETRIED})
 """States of task runs that a restart runs again."""
@@ -320,9 +320,10 @@ class LiveExecution:
         directory_runs: ids of the children of each WorkingDirectory that its worker reported.
         jobs: ids of leaf task runs that wait for a worker, are with one, or wait for their next attempt.
         waiting: those of them that do nothing but wait for their next attempt.
-        absorbed: ids of ended task runs that run again once their lane comes to them; see `absorbed_failures`.
+        absorbed: ids of ended task runs that run again once their lane comes to them: what `absorbed_failures` names,
+            and what a restart left to its turn.
         below: ids of the task runs inside each task run, its grandchildren apart.
-        paused: ids of task runs that are PAUSED, in the order in which they paused.
+        paused: ids of task runs that are PAUSED.
         is_held: it was paused by hand: nothing new starts.
     """
 
@@ -381,6 +382,12 @@ class LiveExecution:
                 path = (parent.value, *path)
             parent_id = parent.parent_id
         return path
+
+    def first_paused(self) -> str | None:
+        """The id of the task run that paused first; of several that did at once, of the one made first."""
+        paused = (self.runs[run_id] for run_id in self.paused)
+        first = min(paused, key=lambda run: (run.history[-1].date, _made_at(run)), default=None)
+        return None if first is None else first.id
 
     def add(self, run: TaskRun) -> None:
         """Take a new row in; `put` it once it has a place in what expressions see."""
@@ -477,6 +484,7 @@ class _Restore:
     def __init__(self, live: LiveExecution, flow: FlowIndex) -> None:
         self._live = live
         self._flow = flow
+        self._since = begun_again_at(live.execution.history)
 
     def run(self) -> None:
         live = self._live
@@ -490,6 +498,7 @@ class _Restore:
         self._restore_top()
         if not execution.is_closing:
             live.absorbed = absorbed_failures(execution, live.runs)
+            live.absorbed |= {run.id for run in live.runs.values() if self._is_put_off(run)}
         inside: dict[str | None, list[TaskRun]] = {}
         for run in live.runs.values():
             inside.setdefault(run.parent_id, []).append(run)
@@ -507,7 +516,7 @@ class _Restore:
                     lanes.setdefault(scope.lane_of(place, run), []).append(run)
                 if is_open and self._restore_scope(scope, place, run, inside.get(run.id, [])):
                     pending.append(run.id)
-            lanes = {lane: rows for lane, rows in lanes.items() if not self._is_left(rows)}
+            lanes = {lane: rows for lane, rows in lanes.items() if not self._is_left(scope, rows)}
             self._restore_ready(scope, inside.get(scope.run_id, ()), lanes)
             scope.leave_open(set(lanes))
 
@@ -536,13 +545,20 @@ class _Restore:
             position += 1
         return position
 
-    def _is_left(self, lane: list[TaskRun]) -> bool:
-        """True where a lane is walked again later: it absorbed a failure, and nothing of it began since the restart."""
-        absorbed = self._live.absorbed
-        if not absorbed:
+    def _is_left(self, scope: Scope, lane: list[TaskRun]) -> bool:
+        """True where a lane is walked again later: it is not over, and nothing of it began since the restart."""
+        if self._since is None or any(_has_begun(run, self._since) for run in lane):
             return False
-        since = _restarted_from_warning(self._live.execution)
-        return any(run.id in absorbed for run in lane) and not any(_has_begun(run, since) for run in lane)
+        is_short = not scope.lanes.side_by_side and len(lane) < len(scope.main)
+        return is_short or any(run.id in self._live.absorbed for run in lane)
+
+    def _is_put_off(self, run: TaskRun) -> bool:
+        """True for what ended badly and waits for its turn: what is around it was restarted, and it was not."""
+        since = self._since
+        if since is None or run.parent_id is None or run.state not in BAD or self._live.execution.keeps_failures:
+            return False
+        is_around_open = _has_begun(self._live.runs[run.parent_id], since) and not self._place(run).is_run_by_worker
+        return is_around_open and not _has_begun(run, since)
 
     def _place(self, run: TaskRun) -> Place:
         try:
@@ -594,9 +610,13 @@ class _Restore:
         if is_open:
             scope.open[run.id] = None
         else:
-            active = scope.active
+            if run.id in self._live.absorbed and run.state in BAD:
+                return
+            active, is_retried = scope.active, scope.is_retried
             scope.ended(place, run, self._flow.branch(scope.place, place.branch))
             scope.active = active
+            if not _has_begun(run, self._since or self._live.execution.history[0].date):
+                scope.is_retried = is_retried  # it was to be tried again before the restart, or before this replay
             if run.id in self._live.absorbed:
                 scope.hold_back(place.position)
 

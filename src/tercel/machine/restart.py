@@ -29,11 +29,12 @@ _NO_RUNS: Sequence[TaskRun] = ()
 class Restarts(Waits):
     """A step that knows how what has ended goes on."""
 
-    __slots__ = ("_again", "_inside", "_target")
+    __slots__ = ("_again", "_given", "_inside", "_target")
 
     # Set by `_look_inside`, as hardly any step needs them.
     _inside: Mapping[str | None, Sequence[TaskRun]]  # the rows inside each task run
     _again: Collection[str]  # what begins again whatever came of it
+    _given: str | None  # got its state by hand: things go on after it
     _target: str | None  # begins as if for the first time, with all inside it
 
     def restart_requested(self, event: RestartRequested) -> None:
@@ -92,7 +93,8 @@ class Restarts(Waits):
         attempts = run.attempts
         if attempts:
             attempts = (*attempts[:-1], replace(attempts[-1], history=(*attempts[-1].history, change)))
-        self._keep(replace(run, history=(*run.history, change), attempts=attempts, message=""))
+        message = "" if place.is_leaf else run.message  # that its time was up still counts when its branches go on
+        self._keep(replace(run, history=(*run.history, change), attempts=attempts, message=message))
         live.execution = replace(
             execution,
             outputs={},
@@ -101,7 +103,7 @@ class Restarts(Waits):
             keeps_failures=True,
         )
         self._log(LogLevel.INFO, f"Its state was changed by hand, from {run.state} to {event.state}.", run)
-        self._begin_again(self._around(run.id))
+        self._begin_again(self._around(run.id), given=run.id)
 
     def _around(self, run_id: str) -> list[str]:
         """The ids of the task runs that one is inside of, the innermost first."""
@@ -112,23 +114,23 @@ class Restarts(Waits):
             at = self._live.runs[at].parent_id
         return around
 
-    def _begin_again(self, again: Collection[str] = ()) -> None:
+    def _begin_again(self, again: Collection[str] = (), given: str | None = None) -> None:
         self._move_execution(State.RESTARTED)
         self._move_execution(State.RUNNING)
-        self._open_again(again)
+        self._open_again(again, given=given)
 
-    def _look_inside(self, again: Collection[str] = (), target: str | None = None) -> None:
+    def _look_inside(self, again: Collection[str] = (), *, target: str | None = None, given: str | None = None) -> None:
         self._inside = _by_parent(self._live.runs.values())
-        self._again, self._target = frozenset(again), target
+        self._again, self._target, self._given = frozenset(again), target, given
 
-    def _open_again(self, again: Collection[str], target: str | None = None) -> None:
+    def _open_again(self, again: Collection[str], *, target: str | None = None, given: str | None = None) -> None:
         """Open what had ended, from the outside in, and go on; *again* are those that begin again in any case."""
         live = self._live
         live.directory_runs.clear()
         live.absorbed = absorbed_failures(live.execution, live.runs)
         live.execution = replace(live.execution, after=(), violated=())
         live.execution = replace(live.execution, due=self._sla_due())
-        self._look_inside(again, target)
+        self._look_inside(again, target=target, given=given)
         top = live.scopes[None] = top_scope(self._flow)
         self._reopen(top)
         self._climb(top)
@@ -159,6 +161,7 @@ class Restarts(Waits):
             if self._reopen_lane(scope, lane, lanes[lane], again):
                 opened.add(lane)
         self._leave_to_their_turn(scope, again, opened)
+        self._keep_to_limit(scope, again, opened)
         scope.leave_open(opened)
         # All at once, before the first of them may fail: as siblings they do not wait for each other.
         renewed = [self._renew(scope, run) for run in reversed(again)]
@@ -166,10 +169,11 @@ class Restarts(Waits):
             self._run_again(scope, self._flow.places[run.task_id], run)
 
     def _again_in_branch(self, run_id: str | None) -> TaskRun | None:
-        """What begins again in the `errors` or `finally` of a task run, whatever came of it: all before it stays."""
-        for run in self._inside.get(run_id, _NO_RUNS) if self._again else ():
+        """The task run in the `errors` or `finally` of another one that things go on at: all before it stays."""
+        for run in self._inside.get(run_id, _NO_RUNS) if self._again or self._given else ():
             place = self._flow.places.get(run.task_id)
-            if run.id in self._again and place is not None and place.branch in (ERRORS, FINALLY):
+            is_meant = run.id in self._again or run.id == self._given
+            if is_meant and place is not None and place.branch in (ERRORS, FINALLY):
                 return run
         return None
 
@@ -182,6 +186,22 @@ class Restarts(Waits):
                 again.remove(run)
                 opened.discard(position)
                 scope.active -= 1
+
+    def _keep_to_limit(self, scope: Scope, again: list[TaskRun], opened: set[int]) -> None:
+        """Leave those lanes to their turn that are more than may be open at once; what has to begin again is first."""
+        limit = scope.lanes.limit
+        if not limit or scope.active <= limit or self._target is not None:
+            return
+        runs = {scope.lane_of(self._flow.places[run.task_id], run): run for run in again}
+        lanes = [(run.id not in self._again, lane) for lane, run in runs.items()]
+        lanes += [(True, lane) for _, lane, _ in scope.ready]
+        for _, lane in sorted(lanes)[limit:]:
+            opened.discard(lane)
+            scope.active -= 1
+            if lane in runs:
+                again.remove(runs[lane])
+                self._live.absorbed.add(runs[lane].id)
+        scope.ready = [step for step in scope.ready if step[1] in opened]
 
     def _reopen_branch(self, scope: Scope, place: Place, target: TaskRun) -> None:
         """Prepare a scope that goes on in its `errors` or `finally`, at *target*; what was before that stays."""
@@ -200,7 +220,10 @@ class Restarts(Waits):
         scope.leave_open(opened)
         scope.errors_started |= place.branch == ERRORS
         scope.finally_started = place.branch == FINALLY
-        self._run_again(scope, place, self._renew(scope, target))
+        if target.id == self._given:
+            scope.ended(place, target, self._flow.branch(scope.place, place.branch))
+        else:
+            self._run_again(scope, place, self._renew(scope, target))
 
     def _count_done(self, scope: Scope, place: Place, run: TaskRun) -> None:
         """Take note of a task run of the main branch that stays as it is."""
@@ -238,6 +261,8 @@ class Restarts(Waits):
         first = scope.first_of(lane)
         positions = range(first, first + 1 if scope.lanes.side_by_side else len(scope.main))
         left = next((at for at in positions if at not in runs or self._is_bad(runs[at])), None)
+        if self._target is None:  # given a state by hand, it may stand behind what failed
+            left = next((at for at, run in runs.items() if run.id in self._again), left)
         for position, run in list(runs.items()):
             if self._is_bad(run) and position != left:
                 self._drop_with_inside(run)  # another revision of the flow has something before it
@@ -280,21 +305,21 @@ class Restarts(Waits):
             self._forget_branches(run)
         self._live.absorbed.discard(run.id)
         scope.open[run.id] = None
-        keeps_outputs = place.flowable is not None or is_past_main
-        return self._restarted(run, keeps_outputs=keeps_outputs, message=run.message if is_past_main else "")
+        return self._restarted(run, keeps_outputs=place.flowable is not None, is_past_main=is_past_main)
 
-    def _restarted(self, run: TaskRun, *, keeps_outputs: bool = False, message: str = "") -> TaskRun:
+    def _restarted(self, run: TaskRun, *, keeps_outputs: bool = False, is_past_main: bool = False) -> TaskRun:
+        """Restart a row; *is_past_main* where it goes on in its branches, and what it did before stands."""
         change = StateChange(State.RESTARTED, max(self._now, run.history[-1].date))
         return self._keep(
             replace(
                 run,
                 history=grown(run.history, change),
-                outputs=run.outputs if keeps_outputs else {},
-                past_attempts=len(run.attempts),
+                outputs=run.outputs if keeps_outputs or is_past_main else {},
+                past_attempts=run.past_attempts if is_past_main else len(run.attempts),
                 lost=0,
                 due=None,
                 worker=None,
-                message=message,
+                message=run.message if is_past_main else "",
             )
         )
 

@@ -97,7 +97,7 @@ class Waits(Moves):
             if event.run_id is None:
                 self._go_on()
             return
-        run_id = next(iter(live.paused), None) if event.run_id is None else event.run_id
+        run_id = live.first_paused() if event.run_id is None else event.run_id
         scope = live.scopes.get(run_id) if run_id in live.paused else None
         if scope is not None and run_id is not None:
             run = live.runs[run_id]

@@ -279,10 +279,12 @@ class Drive:
 def counts(scope: Scope) -> dict[str, object]:
     """What a scope counts, without what is only there on the way."""
     left_out = {"parent", "place", "main", "lanes", "finally_started", "errors_started"}
+    if scope.is_stopped or scope.is_killing:  # no lane is opened any more
+        left_out |= {"next_lane", "_opened", "_openable"}
     found = {name: getattr(scope, name) for name in Scope.__slots__ if name not in left_out}
     return {
         **found,
         "ready": sorted(scope.ready),
-        "_openable": sorted(scope._openable),
+        "_openable": sorted(found.get("_openable", ())),
         "round": scope.lanes.round,
     }

@@ -451,3 +451,20 @@ class TestErrorBranches:
         assert new.to_end().dispatched == ["g"]
         assert new.states()["wd"] == "FAILED"
         assert new.state is FAILED
+
+    def test_given_a_directory_that_was_tried_again_then_its_job_is_warned_of_still(self) -> None:
+        policy = Retry(max_attempts=2, warning_on_retry=True)
+        old = Drive(a_flow(a_directory("a", retry=policy, finally_=jobs("f")))).start()
+        worker = Worker(old)
+        worker.runs("a", FAILED)
+        worker.ends(FAILED)
+        old.fire()
+        worker = Worker(old)
+        worker.runs("a")
+        worker.ends()
+        old.to_end()
+        assert old.states()["wd"] == "WARNING"
+
+        new = replay(old, "f").to_end()
+
+        assert new.states() == {"wd": "WARNING", "a": "SUCCESS", "f": "SUCCESS"}

@@ -19,6 +19,7 @@ from tercel.model.task import Retry, Task
 from tercel.plugins.flow.branch import If
 from tercel.plugins.flow.dag import Dag, DagTask
 from tercel.plugins.flow.each import EachParallel, ForEach
+from tercel.plugins.flow.pause import Pause
 from tercel.plugins.flow.sequence import AllowFailure, Parallel, Sequential
 from tests.builders import a_task_run, an_execution
 from tests.unit.machine.driver import Drive, Job, a_flow, a_result, jobs
@@ -310,6 +311,110 @@ class TestDag:
 
         assert drive.dispatched == ["a"]
         assert drive.to_end().dispatched == ["a", "c"]
+
+
+class TestLimit:
+    """No more lanes are open than are allowed, also where a state given by hand left more of them unfinished."""
+
+    def a_loop(self, limit: int = 1) -> Task:
+        return ForEach(id="e", type="e", values=["1", "2", "3"], concurrency_limit=limit, tasks=jobs("a", "b"))
+
+    def changed(self, *labels: str, **results: object) -> Drive:
+        """A drive that had ended well before these task runs were made failures, the last one first."""
+        drive = ended(a_flow(self.a_loop(), errors=jobs("x"), finally_=jobs("f")), **results)
+        for label in reversed(labels):
+            drive.change_task_state(label, FAILED)
+            drive.to_end()
+        return drive
+
+    def test_given_more_failures_than_lanes_then_the_others_wait_for_their_turn(self) -> None:
+        drive = self.changed("a[1]", "a[3]")
+
+        drive.restart()
+        assert drive.states() == {
+            "e": "RUNNING", "a[1]": "RESTARTED", "b[1]": "SUCCESS",
+            "a[2]": "SUCCESS", "b[2]": "SUCCESS", "a[3]": "FAILED", "b[3]": "SUCCESS",
+        }  # fmt: skip
+
+        assert drive.to_end().dispatched == ["a[1]", "a[3]", "f"]
+        assert drive.history("a[3]") == ["CREATED", "RUNNING", "SUCCESS", "FAILED", "RESTARTED", "RUNNING", "SUCCESS"]
+        assert drive.state is State.SUCCESS
+
+    def test_given_an_unfinished_lane_then_it_goes_on_when_its_turn_comes(self) -> None:
+        drive = self.changed("a[3]", "b[3]")
+        drive.restart()
+        drive.kill()
+        drive.finish(drive.begin("a[3]"), KILLED)
+        drive.change_task_state("a[1]", FAILED)
+        drive.to_end()
+        drive.change_task_state("a[3]", State.SUCCESS)
+        drive.to_end()
+        assert "b[3]" not in drive.states()
+
+        drive.restart()
+        assert drive.dispatched == ["a[1]"]
+
+        assert drive.to_end().dispatched == ["a[1]", "b[3]", "f"]
+        assert drive.state is State.SUCCESS
+
+    def test_given_a_revision_that_allows_less_then_that_counts(self) -> None:
+        failing = {f"a[{value}]": ONCE for value in (1, 2, 3)}
+        drive = ended(a_flow(self.a_loop(0)), **failing)
+
+        drive.restart(a_flow(self.a_loop(2)))
+        assert drive.dispatched == ["a[1]", "a[2]"]
+
+        assert drive.to_end().dispatched == ["a[1]", "a[2]", "b[1]", "b[2]", "a[3]", "b[3]"]
+        assert drive.state is State.SUCCESS
+
+    def test_given_another_failure_then_what_waits_is_left_as_it_was_and_counts_for_nothing(self) -> None:
+        drive = self.changed("a[1]")
+        drive.change_task_state("a[3]", KILLED)
+        drive.to_end()
+        drive.results["a[1]"] = FAILED
+
+        drive.restart()
+
+        assert drive.to_end().dispatched == ["a[1]", "x", "f"]
+        assert drive.states()["a[3]"] == "KILLED"
+        assert drive.state is FAILED
+
+    def test_given_a_dag_then_its_tasks_wait_for_their_turn(self) -> None:
+        tasks = [DagTask(task=Job(id=id_), depends_on=list(after)) for id_, after in (("a", ""), ("b", ""), ("c", "b"))]
+        drive = ended(a_flow(Dag(id="d", type="d", concurrent=1, tasks=tasks)))
+        for id_ in "ba":
+            drive.change_task_state(id_, FAILED)
+            drive.to_end()
+
+        drive.restart()
+        assert drive.dispatched == ["a"]
+
+        assert drive.to_end().dispatched == ["a", "b"]
+        assert drive.state is State.SUCCESS
+
+    def test_given_a_crash_on_the_way_then_it_goes_on(self) -> None:
+        drive = self.changed("a[1]", "a[2]", "b[3]")
+        drive.restart()
+
+        while drive.live.execution.is_open:
+            drive.crash()
+            assert len(drive.queue) == 1
+            drive.step()
+
+        assert drive.dispatched == ["a[1]", "a[2]", "b[3]", "f"]
+        assert drive.state is State.SUCCESS
+
+    def test_given_a_pause_by_hand_then_no_lane_begins_before_it_is_resumed(self) -> None:
+        drive = self.changed("a[1]", "a[2]")
+        drive.restart()
+
+        drive.pause()
+        drive.finish(drive.begin("a[1]"))
+        assert drive.dispatched == ["a[1]"]
+        drive.crash()
+        drive.resume()
+
+        assert drive.to_end().dispatched == ["a[1]", "a[2]", "f"]
 
 
 class TestWarning:
@@ -654,6 +759,100 @@ class TestTaskStateChanged:
         worker.ends(FAILED)
 
         assert drive.change_task_state("c", State.SUCCESS).is_empty
+
+    def test_given_a_failure_before_it_and_a_gap_then_what_was_changed_stays(self) -> None:
+        drive = ended(a_flow(*jobs("a", "b"), Sequential(id="s", type="s", tasks=jobs("c", "d"))))
+        for id_ in "ba":
+            drive.change_task_state(id_, FAILED)
+        drive.results["a"] = FAILED
+        drive.restart()
+        drive.to_end()
+        assert drive.states() == {"a": "FAILED", "s": "SUCCESS", "c": "SUCCESS", "d": "SUCCESS"}
+
+        drive.change_task_state("c", FAILED)
+
+        assert drive.states() == {"a": "FAILED", "s": "FAILED", "c": "FAILED", "d": "SUCCESS"}
+        assert drive.state is FAILED
+
+    def test_given_a_task_of_finally_then_the_branch_goes_on_after_it(self) -> None:
+        drive = ended(a_flow(*jobs("a"), errors=jobs("e"), finally_=jobs("f", "g", "h")), a=FAILED, g=FAILED)
+
+        drive.change_task_state("g", State.SUCCESS)
+
+        assert drive.states() == {
+            "a": "FAILED", "e": "SUCCESS", "f": "SUCCESS", "g": "SUCCESS", "h": "CREATED"
+        }  # fmt: skip
+        assert drive.to_end().dispatched == ["h"]
+        assert drive.state is FAILED
+
+    def test_given_a_task_of_finally_that_is_made_a_failure_then_the_flow_fails(self) -> None:
+        drive = ended(a_flow(*jobs("a"), finally_=jobs("f", "g")))
+
+        drive.change_task_state("f", FAILED)
+
+        assert drive.states() == {"a": "SUCCESS", "f": "FAILED"}
+        assert drive.state is FAILED
+
+    def test_given_a_task_of_errors_then_the_branch_goes_on_after_it_and_finally_runs_anew(self) -> None:
+        drive = ended(a_flow(*jobs("a"), errors=jobs("e", "g"), finally_=jobs("f")), a=FAILED, e=FAILED)
+
+        drive.change_task_state("e", State.WARNING)
+
+        assert drive.to_end().dispatched == ["g", "f"]
+        assert drive.states() == {"a": "FAILED", "e": "WARNING", "g": "SUCCESS", "f": "SUCCESS"}
+        assert drive.state is FAILED
+
+    def test_given_a_task_inside_a_branch_then_what_is_around_it_goes_on(self) -> None:
+        inner = Sequential(id="s", type="s", tasks=jobs("b", "c"))
+        drive = ended(a_flow(*jobs("a"), finally_=[*jobs("f"), inner, *jobs("g")]), b=FAILED)
+
+        drive.change_task_state("b", State.SUCCESS)
+
+        assert drive.to_end().dispatched == ["c", "g"]
+        assert drive.state is State.SUCCESS
+
+    def test_given_a_pause_that_nobody_resumed_and_that_was_changed_too_then_its_tasks_never_start(self) -> None:
+        pause = Pause(id="w", type="w", timeout="PT1M", tasks=jobs("x"), errors=jobs("e", "g"))
+        drive = Drive(a_flow(pause), {"e": FAILED}).start()
+        drive.fire()
+        drive.to_end()
+        drive.change_task_state("w", State.SUCCESS)
+
+        drive.change_task_state("e", State.SUCCESS)
+
+        assert drive.to_end().dispatched == ["g"]
+        assert drive.states() == {"w": "FAILED", "e": "SUCCESS", "g": "SUCCESS"}
+
+    def test_given_a_task_in_a_branch_of_a_directory_then_its_job_stays_over(self) -> None:
+        drive = Drive(a_flow(a_directory("c", finally_=jobs("f", "g"))), {"f": FAILED}).start()
+        worker = Worker(drive)
+        worker.runs("c")
+        worker.ends(outputs={"n": 1})
+        drive.to_end()
+        assert drive.states() == {"wd": "FAILED", "c": "SUCCESS", "f": "FAILED"}
+
+        drive.change_task_state("f", State.SUCCESS)
+        assert drive.states() == {"wd": "RUNNING", "c": "SUCCESS", "f": "SUCCESS", "g": "CREATED"}
+
+        assert drive.to_end().dispatched == ["g"]
+        assert drive.run("wd").outputs == {"n": 1}
+        assert drive.state is State.SUCCESS
+
+    def test_given_what_another_execution_was_to_try_again_then_a_kill_is_a_kill(self) -> None:
+        policy = Retry(max_attempts=2, behavior="CREATE_NEW_EXECUTION")
+        tasks = [Job(id="a", retry=policy), *jobs("b")]
+        drive = Drive(a_flow(Parallel(id="p", type="p", tasks=tasks, errors=jobs("e")))).start()
+        drive.finish(drive.begin("a"), FAILED)
+        drive.kill()
+        drive.finish(drive.queue.pop(), KILLED)
+        assert drive.states() == {"p": "RETRIED", "a": "RETRIED", "b": "KILLED"}
+
+        drive.change_task_state("b", State.WARNING)
+        drive.kill()
+        drive.finish(drive.queue.pop(), KILLED)
+
+        assert drive.states() == {"p": "KILLED", "a": "RETRIED", "b": "WARNING", "e": "KILLED"}
+        assert drive.state is KILLED
 
     def test_given_a_restart_after_it_then_the_other_failures_begin_again(self) -> None:
         flow = a_flow(Parallel(id="p", type="p", tasks=jobs("a", "b")))

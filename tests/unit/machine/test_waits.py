@@ -18,6 +18,7 @@ from tercel.machine.messages import (
 from tercel.model.flow import Concurrency, Flow, Sla
 from tercel.model.state import State
 from tercel.model.task import Retry, Task
+from tercel.plugins.flow.dag import Dag, DagTask
 from tercel.plugins.flow.each import ForEach
 from tercel.plugins.flow.loop import CheckFrequency, LoopUntil
 from tercel.plugins.flow.pause import Pause
@@ -532,6 +533,25 @@ class TestPauseByHand:
             drive.crash()
 
         assert drive.to_end().states() == dict.fromkeys(["p", "a", "s", "b", "c", "d"], "SUCCESS")
+
+
+class TestResume:
+    @pytest.mark.parametrize("crashes", [False, True])
+    def test_given_two_that_paused_at_once_then_the_one_that_was_made_first_goes_on(self, *, crashes: bool) -> None:
+        pauses = [Pause(id=id_, type="pause", timeout="PT1M") for id_ in "ab"]
+        tasks = [DagTask(task=pauses[0], depends_on=["x"]), DagTask(task=pauses[1]), DagTask(task=Job(id="x"))]
+        drive = Drive(a_flow(Dag(id="d", type="d", tasks=tasks))).start()
+        drive.finish(drive.begin("x"))
+        drive.fire()
+        drive.fire()
+        drive.restart()
+        assert drive.states() == {"d": "RUNNING", "b": "PAUSED", "x": "SUCCESS", "a": "PAUSED"}
+
+        if crashes:
+            drive.crash()
+        drive.resume()
+
+        assert drive.states() == {"d": "RUNNING", "b": "SUCCESS", "x": "SUCCESS", "a": "PAUSED"}
 
 
 class TestSubflow:
