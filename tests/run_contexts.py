@@ -17,10 +17,12 @@ from tercel.plugin_api import (
     MetricType,
     NamespaceFiles,
     NamespaceFolder,
+    Resource,
     TaskFailedError,
     TaskRunner,
 )
 from tercel.plugins.process import Process
+from tercel.plugins.scripts.docker.properties import DOCKER, Docker
 
 _PLACE = re.compile(r"\{\{\s*(?P<path>[\w.]+)(?:\['(?P<key>[^']*)'\])?\s*\}\}")
 
@@ -91,6 +93,8 @@ class DirectoryContext:
         self.staged: frozenset[str] = frozenset()
         self.restored: frozenset[str] = frozenset()
         self.fetched: list[str] = []
+        self.resources: dict[object, Resource] = {}
+        self.leftovers: list[tuple[str, dict[str, str]]] = []
 
     @property
     def working_directory(self) -> Path:
@@ -245,6 +249,14 @@ class DirectoryContext:
     def contained(self) -> AbstractContextManager[None]:
         return nullcontext()
 
+    def outside_path(self, path: Path) -> Path | None:
+        return path
+
+    def note_leftover(self, runner_type: str, note: Mapping[str, str]) -> Callable[[], None]:
+        entry = (runner_type, dict(note))
+        self.leftovers.append(entry)
+        return lambda: self.leftovers.remove(entry)
+
     def setting(self, name: str, default: object = None) -> object:
         return self.settings.get(name, default)
 
@@ -252,10 +264,12 @@ class DirectoryContext:
         raise NotImplementedError
 
     def task_runner(self, type_name: str) -> TaskRunner:
-        if type_name == Process.plugin_type:
-            return Process(type=type_name)
+        if type_name in {Process.plugin_type, DOCKER}:
+            return Process(type=type_name) if type_name == Process.plugin_type else Docker()
         raise TaskFailedError(f"There is no task runner {type_name}.")
 
     def remove(self) -> None:
         """Remove the directories, as a worker does after the attempt."""
+        for resource in self.resources.values():
+            resource.close()
         shutil.rmtree(self.root)

@@ -2,9 +2,12 @@
 # Installs what the tests need from Debian, where root has apt-get. What cannot be had is named in one line;
 # the tests that need it are skipped (with CI=true they fail instead).
 set -u
+PATH="$PATH:/usr/sbin:/sbin"
 missing=""
 want() { command -v "$1" >/dev/null 2>&1 || missing="$missing $2"; }
 want git git
+want curl curl
+want jq jq
 want zstd zstd
 want dash dash
 want bash bash
@@ -17,6 +20,10 @@ want node nodejs
 want npm npm
 want setfattr attr
 want mkfs.xfs xfsprogs
+want dockerd docker.io # a client may be there without it
+want podman podman
+want docker-registry docker-registry
+want debootstrap debootstrap
 # Debian keeps the server's programs out of the path.
 ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || want initdb postgresql
 [ -z "$missing" ] && exit 0

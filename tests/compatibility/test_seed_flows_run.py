@@ -1,78 +1,25 @@
 """The flows that the project was created for, run for real by `tercel run --task-runner process`.
 
-They are read from `shared/seeds` beside the project. What they reach out to is stood in for: their Git repository
-by a fixture of ours through Git's own `insteadOf`, their file on the web by a local server.
+Their file on the web is stood in for by a local server; see `tests.seeds` for the rest.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
-from tests.homes import git
+from tests.seeds import SEEDS, Seeds, make_seeds, outputs_of
 from tests.servers import http_server
-from tests.tools import need_npm, venv_with
-
-ROOT = Path(__file__).parents[2]
-SEEDS = ROOT.parent / "shared" / "seeds" / "flows"
-REPOSITORY = ROOT / "tests" / "fixtures" / "examples_repository"
+from tests.tools import need_npm
 
 pytestmark = pytest.mark.skipif(not SEEDS.is_dir(), reason="no ../shared/seeds beside the project")
 
 
-class Seeds:
-    """Runs seed flows on a home of their own."""
-
-    def __init__(self, home: Path, env: dict[str, str]) -> None:
-        self.home = home
-        self.env = env
-
-    def run(self, flow: Path) -> dict[str, Any]:
-        """What `tercel run --json` prints, after checking that it ended in SUCCESS."""
-        command = [sys.executable, "-m", "tercel", "run", str(flow), "--json", "--task-runner", "process"]
-        done = subprocess.run(
-            [*command, "--home", str(self.home)], env=self.env, capture_output=True, text=True, timeout=600, check=False
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        result = json.loads(done.stdout)
-        assert result["state"]["current"] == "SUCCESS", done.stdout
-        return result
-
-    def logs(self, execution_id: str) -> str:
-        """Every log line of an execution."""
-        command = [sys.executable, "-m", "tercel", "execution", "logs", execution_id, "--home", str(self.home)]
-        return subprocess.run(command, env=self.env, capture_output=True, text=True, check=True).stdout
-
-
-def outputs_of(result: dict[str, Any], task_id: str) -> dict[str, Any]:
-    """The outputs of a task's only run."""
-    [run] = [run for run in result["taskRunList"] if run["taskId"] == task_id]
-    return run["outputs"]
-
-
 @pytest.fixture
-def seeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Seeds:
-    python = venv_with("pandas", "requests", "kestra", "faker")
-    repository = tmp_path / "examples"
-    repository.mkdir()
-    git(repository, "init", "-q", "-b", "main")
-    subprocess.run(["cp", "-r", f"{REPOSITORY}/.", str(repository)], check=True)
-    git(repository, "add", "."), git(repository, "commit", "-qm", "scripts")
-    env = {
-        **os.environ,
-        "PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}",
-        "GIT_CONFIG_COUNT": "1",
-        "GIT_CONFIG_KEY_0": f"url.{repository.as_uri()}.insteadOf",
-        "GIT_CONFIG_VALUE_0": "https://github.com/kestra-io/examples",
-    }
-    return Seeds(tmp_path / "home", env)
+def seeds(tmp_path: Path) -> Seeds:
+    return make_seeds(tmp_path, task_runner="process")
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """The acceptance scenarios of WorkingDirectory, by their numbers, against the whole engine.
 
-Those that need what has not landed yet (Docker, the server, replay) are in `LATER` with the reason;
+Those that are not here are in `LATER` with the reason;
 `docs/compatibility.md` is generated from both.
 """
 
@@ -17,14 +17,14 @@ from typing import Any
 
 import pytest
 
+from tests.docker_engine import ensure_image
 from tests.flows import CORE, allow_failure, echo, fail, flow, for_each, local_files, py, sequential, sh, wd
 from tests.homes import Home, Ran, git, is_alive
 from tests.tools import need
 
 LATER = {
     95: "deleting a flow and the cache API come with the server; `tercel cache clear` is tested in test_cli",
-    101: "needs the Docker runner",
-    102: "needs the Docker runner",
+    102: "tested with a worker that is not root in tests/integration/test_docker_runner.py",
     110: "needs several workers; `tercel run` serves every worker group itself",
 }
 
@@ -1086,6 +1086,25 @@ class TestGitAndContext:
         home.run(flow(sh("a", ":")))
 
         assert (dead.exists(), live.exists()) == (False, True)
+
+    @pytest.mark.usefixtures("docker_engine")
+    def test_101_what_a_container_deletes_links_and_makes_executable_is_so_for_the_next_child(self, home: Home) -> None:
+        ensure_image("busybox")
+        contained = {"runner": None, "containerImage": "busybox"}
+
+        ran = home.run(
+            flow(
+                wd(
+                    sh("a", "echo 1 > f; echo 2 > g"),
+                    sh("b", "rm f; ln -s g l; printf '#!/bin/sh\\necho hi\\n' > s.sh; chmod 755 s.sh", **contained),
+                    sh("c", "ls; cat l; ./s.sh; stat -c %a s.sh"),
+                    sh("d", "ls; cat l; ./s.sh; stat -c %a s.sh", **contained),
+                )
+            )
+        )
+
+        expected = ["g", "l", "s.sh", "2", "hi", "755"]
+        assert (ran.output_lines("c"), ran.output_lines("d")) == (expected, expected)
 
     def test_112_the_directory_is_private(self, home: Home) -> None:
         ran = home.run(flow(wd(sh("a", "stat -c %a ."))))

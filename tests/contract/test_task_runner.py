@@ -1,9 +1,11 @@
 """What every task runner promises, run on each of them."""
 
 import os
+import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -12,6 +14,9 @@ import pytest
 from tercel.errors import TaskFailedError, TaskKilledError, TaskTimeoutError
 from tercel.plugin_api import Command, TaskRunner
 from tercel.plugins.process import Process
+from tercel.plugins.scripts.docker.properties import Docker
+from tests.docker_engine import ensure_image
+from tests.podman import podman
 from tests.run_contexts import DirectoryContext
 
 
@@ -21,18 +26,56 @@ def a_process(grace_s: float) -> TaskRunner:
     return Process(type=Process.plugin_type, kill_grace_period=timedelta(seconds=grace_s))
 
 
-RUNNERS: dict[str, Callable[[float], TaskRunner]] = {"process": a_process}
+def a_container(grace_s: float) -> TaskRunner:
+    return Docker(kill_grace_period=f"PT{grace_s}S")
 
 
-@pytest.fixture(params=RUNNERS)
-def make(request: pytest.FixtureRequest) -> Callable[[float], TaskRunner]:
-    """Makes a task runner with a grace of so many seconds."""
-    return RUNNERS[request.param]
+def a_copying_container(grace_s: float) -> TaskRunner:
+    return Docker(kill_grace_period=f"PT{grace_s}S", file_handling_strategy="VOLUME")
+
+
+RUNNERS: dict[str, Callable[[float], TaskRunner]] = {
+    "process": a_process,
+    "container": a_container,
+    "container with copies": a_copying_container,
+    "container that is kept": a_container,
+}
+IMAGE = "busybox"
+MARK = "TERCEL_TEST_MARK"
+
+
+@pytest.fixture(scope="session")
+def podman_address() -> Iterator[str]:
+    # Podman wants short paths.
+    with tempfile.TemporaryDirectory(prefix="podman-", dir="/tmp") as folder, podman(Path(folder), IMAGE) as address:
+        yield address
+
+
+@pytest.fixture(params=[*RUNNERS, "container by podman"])
+def name(request: pytest.FixtureRequest) -> str:
+    """Which task runner it is."""
+    return request.param
 
 
 @pytest.fixture
-def context(tmp_path: Path) -> DirectoryContext:
-    return DirectoryContext(tmp_path)
+def make(name: str, request: pytest.FixtureRequest) -> Callable[[float], TaskRunner]:
+    """Makes a task runner with a grace of so many seconds."""
+    if name != "process":
+        request.getfixturevalue("docker_engine")
+        ensure_image(IMAGE)
+    if name == "container by podman":
+        address = request.getfixturevalue("podman_address")
+        return lambda grace_s: Docker(kill_grace_period=f"PT{grace_s}S", host=address)
+    return RUNNERS[name]
+
+
+@pytest.fixture
+def context(name: str, tmp_path: Path) -> Iterator[DirectoryContext]:
+    made = DirectoryContext(tmp_path)
+    made.is_shared = name == "container that is kept"
+    yield made
+    made.remove()
+    eventually(lambda: made.leftovers == [])
 
 
 class Printed:
@@ -50,7 +93,12 @@ class Printed:
 
 
 def shell(context: DirectoryContext, text: str, **env: str) -> Command:
-    return Command(argv=["/bin/sh", "-c", text], env=env, directory=context.working_directory)
+    return Command(
+        argv=["/bin/sh", "-c", text],
+        env={**env, MARK: str(context.working_directory)},
+        directory=context.working_directory,
+        image=IMAGE,
+    )
 
 
 def eventually(is_true: Callable[[], bool], within_s: float = 10) -> None:
@@ -61,11 +109,23 @@ def eventually(is_true: Callable[[], bool], within_s: float = 10) -> None:
 
 
 def is_alive(pid: int) -> bool:
+    """Whether a process of this machine runs."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+def survivors(context: DirectoryContext) -> list[str]:
+    """What still runs of a context's commands, on this machine or in a container of it, by command line."""
+    mark = f"{MARK}={context.working_directory}".encode()
+    found: list[str] = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if mark in (process / "environ").read_bytes().split(b"\0"):
+                found.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+    return found
 
 
 class TestTaskRunner:
@@ -108,7 +168,7 @@ class TestTaskRunner:
     def test_given_a_missing_program_then_the_message_names_it(
         self, make: Callable[[float], TaskRunner], context: DirectoryContext
     ) -> None:
-        command = Command(argv=["no-such-program", "-x"], env={}, directory=context.working_directory)
+        command = Command(argv=["no-such-program", "-x"], env={}, directory=context.working_directory, image=IMAGE)
 
         with pytest.raises(TaskFailedError, match="no-such-program"):
             make(5).run(command, context, Printed())
@@ -135,7 +195,7 @@ class TestTaskRunner:
 
         assert time.monotonic() - started < 10
         assert caught.value.outputs == {"exitCode": 143}
-        assert [pid for pid in map(int, printed.stdout.split()) if is_alive(pid)] == []
+        assert survivors(context) == []
 
     def test_given_a_command_that_ignores_the_request_when_killed_then_force_ends_it_after_the_grace(
         self, make: Callable[[float], TaskRunner], context: DirectoryContext
@@ -189,7 +249,7 @@ class TestTaskRunner:
         code = make(5).run(shell(context, "sleep 60 > /dev/null 2>&1 & echo $!"), context, printed)
 
         assert code == 0
-        assert not is_alive(int(printed.stdout))
+        assert survivors(context) == []
 
     def test_given_a_background_process_that_holds_the_streams_then_the_end_does_not_wait_for_it(
         self, make: Callable[[float], TaskRunner], context: DirectoryContext
@@ -200,18 +260,16 @@ class TestTaskRunner:
         make(5).run(shell(context, "sleep 60 & echo $!"), context, printed)
 
         assert time.monotonic() - started < 5
-        assert not is_alive(int(printed.stdout))
+        assert survivors(context) == []
 
     def test_given_a_sink_that_fails_then_the_error_comes_through_and_nothing_is_left(
         self, make: Callable[[float], TaskRunner], context: DirectoryContext
     ) -> None:
-        pids: list[int] = []
-
         def fail(stream: str, block: bytes) -> None:
-            pids.append(int(block))
+            assert survivors(context)
             raise OSError("the log is full")
 
         with pytest.raises(OSError, match="the log is full"):
             make(5).run(shell(context, "echo $$; sleep 60"), context, fail)
 
-        assert not is_alive(pids[0])
+        eventually(lambda: survivors(context) == [])

@@ -14,11 +14,13 @@ import pytest
 from tercel.model.source import read_flow
 from tercel.plugins import catalog
 from tests.command_line import ROOT, tercel
+from tests.docker_engine import ensure_image
 from tests.servers import http_server
 
 FLOWS = ROOT / "examples" / "flows"
 SPECIAL = {
     "after_execution",
+    "containers",
     "git_clone",
     "http_download",
     "pause_for_approval",
@@ -65,6 +67,15 @@ def test_given_nobody_who_answers_then_the_example_of_a_pause_goes_on_by_itself(
 
     assert "PAUSED" in [change["state"] for change in result["state"]["histories"]]
     assert "send" in [task_run["taskId"] for task_run in result["taskRunList"]]
+
+
+def test_given_an_engine_then_the_example_of_containers_captures_its_file(tmp_path: Path, docker_engine: str) -> None:
+    for image in ("ubuntu", "python:3.13-slim"):
+        ensure_image(image)
+
+    result = run("containers", tmp_path)
+
+    assert outputs_of(result, "report")["outputFiles"].keys() == {"totals.csv"}
 
 
 def test_given_a_failure_then_the_example_of_a_new_execution_ends_well_in_the_second_one(tmp_path: Path) -> None:
@@ -115,7 +126,11 @@ def guide_flows() -> dict[str, str]:
 
 
 @pytest.mark.parametrize("name", guide_flows())
-def test_given_a_flow_of_the_guide_then_it_succeeds(name: str, tmp_path: Path) -> None:
+def test_given_a_flow_of_the_guide_then_it_succeeds(name: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    if "containerImage" in guide_flows()[name]:
+        request.getfixturevalue("docker_engine")
+        for image in ("ubuntu", "python:3.13-slim"):
+            ensure_image(image)
     (tmp_path / "guide").mkdir()
     for flow_id, text in guide_flows().items():
         (tmp_path / "guide" / f"{flow_id}.yaml").write_text(text)

@@ -128,12 +128,14 @@ class TestRun:
 
         assert "a: from the folder" in done.stdout
 
-    def test_given_docker_in_the_flow_then_the_way_out_is_told_and_works(self, home_dir: Path, tmp_path: Path) -> None:
+    def test_given_docker_in_the_flow_and_no_engine_then_the_way_out_is_told_and_works(
+        self, home_dir: Path, tmp_path: Path
+    ) -> None:
         task = {**sh("a", "echo here"), "docker": {"image": "ubuntu"}}
         del task["runner"]
         path = a_file(tmp_path, flow(task))
 
-        refused = tercel("run", path, home=home_dir)
+        refused = tercel("run", path, home=home_dir, env={"DOCKER_HOST": f"unix://{tmp_path}/nowhere.sock"})
         done = tercel("run", path, "--task-runner", "process", home=home_dir)
 
         assert refused.returncode == 1
@@ -368,7 +370,7 @@ class TestHomesThatCannotBeUsed:
         for arguments in (["run", HELLO], ["execution", "list"]):
             done = tercel(*arguments, home=home_dir)
             assert done.stderr == (
-                "Error: The database has schema version 99, this tercel knows only up to 2.\n"
+                "Error: The database has schema version 99, this tercel knows only up to 3.\n"
                 "A newer tercel wrote it: use that version, or another home (--home DIR).\n"
             )
 

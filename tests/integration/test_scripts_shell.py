@@ -4,14 +4,17 @@ import subprocess
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
 from tercel.errors import TaskFailedError, TaskKilledError, TaskTimeoutError
 from tercel.model.task import LogLevel
+from tercel.plugins.process import Process
 from tercel.plugins.scripts import LANGUAGES, Commands, Script
 from tercel.plugins.scripts.command_line import assemble
+from tercel.plugins.scripts.docker.properties import Docker
 from tests.contract.test_task_runner import eventually
 from tests.run_contexts import DirectoryContext
 
@@ -285,14 +288,40 @@ class TestStop:
 
 
 class TestRunner:
-    def test_given_no_runner_then_the_message_says_what_to_do(self, context: DirectoryContext) -> None:
+    def test_given_no_runner_and_no_engine_then_the_message_says_what_to_do(
+        self, context: DirectoryContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/nowhere.sock")
+
         with pytest.raises(TaskFailedError) as caught:
             commands("echo a", runner=None).run(context)
 
         assert str(caught.value) == (
-            "This task is to run in a container, and there is no Docker engine support yet. "
-            "Run it on this machine: `tercel run --task-runner process`, or `runner: PROCESS` on the task."
+            f"This task is to run in a container, and no engine answers at unix://{tmp_path}/nowhere.sock: "
+            "No such file or directory. Start one (Docker, or Podman with its socket; DOCKER_HOST says where), or run "
+            "scripts as processes of this machine: `tercel run --task-runner process`, or `runner: PROCESS` on the "
+            "task."
         )
+
+    @pytest.mark.parametrize(
+        ("given", "is_outside"),
+        [
+            ({"runner": None}, True),
+            ({"runner": "DOCKER"}, True),
+            ({"runner": "PROCESS"}, False),
+            ({"runner": None, "docker": Docker()}, True),
+            ({"runner": None, "task_runner": Docker()}, True),
+            ({"runner": "PROCESS", "task_runner": Docker()}, True),
+            ({"runner": "DOCKER", "task_runner": Process(type=Process.plugin_type)}, False),
+        ],
+    )
+    def test_given_a_runner_then_it_says_whether_others_have_to_see_the_directory(
+        self, given: dict[str, Any], is_outside: bool
+    ) -> None:
+        task = commands("true", **given)
+
+        assert task.works_outside({}) is is_outside
+        assert task.works_outside({"script.task-runner": "process"}) is False
 
     @pytest.mark.parametrize("runner", [None, "DOCKER", "PROCESS"])
     def test_given_the_setting_process_then_it_wins(self, context: DirectoryContext, runner: str | None) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from tercel.layers.copies import copy_entries
 from tercel.layers.stacks import Entry
 from tercel.layers.trees import READ_FLAGS
 from tercel.model.size import size_text
+from tercel.plugin_api import handed_down
 from tercel.plugins.process import inherited_environment
 from tercel.removal import remove_tree
 from tercel.server import open_layers, read_home
@@ -172,8 +172,8 @@ def shell(command: list[str], execution_id: str, child: str | None, run: str | N
         storage = opened.storage
         with kept_of(opened, meant_execution(opened, execution_id)) as kept:
             part = kept.part(child, run)
-    names = frozenset(re.split(r"[,\s]+", settings.script_environment)) | {"TERM", "COLORTERM"}
-    environment = inherited_environment(os.environ, names)
+    names = f"{settings.script_environment},TERM,COLORTERM"
+    environment = inherited_environment(os.environ) | handed_down(names, os.environ)
     command = command or [environment.get("SHELL") or "/bin/sh"]
     layers = part.before if child is not None else part.after
     store = open_layers(settings, storage).layers

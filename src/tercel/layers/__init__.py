@@ -76,11 +76,13 @@ class LayeredDirectory:
 
     Attributes:
         path: where it is.
+        outside: where other processes of this machine see it, such as a container engine; "" where they do not.
         layers: ids of the layers it is made of, the lowest first.
     """
 
-    def __init__(self, pool: Pool, work: Work, view: View, path: str) -> None:
+    def __init__(self, pool: Pool, work: Work, view: View, path: str, outside: str = "") -> None:
         self.path = path
+        self.outside = outside
         self.layers: list[str] = []
         self._pool = pool
         self._work = work
@@ -326,13 +328,14 @@ class LayerStore:
             yield self.places
 
     @contextmanager
-    def directory(self, name: str) -> Generator[LayeredDirectory]:
+    def directory(self, name: str, *, is_plain: bool = False) -> Generator[LayeredDirectory]:
         """A directory with nothing in it, at the path that *name* always has; for this thread, until the block ends.
 
         Where threads cannot have mounts of their own and the path is in use, it has another one.
 
         Args:
             name: of plain characters.
+            is_plain: without mounts, so that other processes see it, too.
 
         Raises:
             LayerError: it cannot be made.
@@ -341,16 +344,17 @@ class LayerStore:
         with ExitStack() as stack:
             with _told(f"The directory {self.places}/{name} cannot be made"):
                 work = stack.enter_context(self.pool.work())
-                if backend in ("overlay", "userns"):
+                outside = ""
+                if backend in ("overlay", "userns") and not is_plain:
                     view = self._mounted(work, stack.enter_context(self._covered()), name)
                     path = f"{self.places}/{name}"
                 else:
                     from tercel.layers.copied import CopiedView  # noqa: PLC0415  # not where layers are mounted
 
-                    path, folder = stack.enter_context(self._place(work, name))
-                    view = CopiedView(self.pool, work, folder)
+                    path, outside = stack.enter_context(self._place(work, name))
+                    view = CopiedView(self.pool, work, outside)
             stack.callback(view.close)
-            yield LayeredDirectory(self.pool, work, view, path)
+            yield LayeredDirectory(self.pool, work, view, path, outside)
 
     @contextmanager
     def _place(self, work: Work, name: str) -> Generator[tuple[str, str]]:

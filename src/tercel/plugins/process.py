@@ -5,13 +5,12 @@ loop in the calling thread reads both streams. It knows nothing of scripts: it i
 """
 
 import os
-import re
 import select
 import shlex
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import timedelta
 from errno import E2BIG
@@ -22,12 +21,14 @@ from time import monotonic, sleep
 from typing import Literal, cast
 
 from tercel.plugin_api import (
+    NEVER_HANDED_DOWN,
     Command,
     RunContext,
     TaskFailedError,
     TaskKilledError,
     TaskRunner,
     TaskTimeoutError,
+    handed_down,
     plugin,
 )
 
@@ -57,7 +58,6 @@ _INHERITED = frozenset(
     )
 )
 _INHERITED_PREFIXES = ("LC_", "CONDA_")
-_NEVER_INHERITED = ("SECRET_", "KESTRA_", "TERCEL_")
 
 
 @plugin(
@@ -85,7 +85,11 @@ class Process(TaskRunner, frozen=True, kw_only=True):
             TaskKilledError: the execution is being killed; *outputs* has the `exitCode`.
             TaskTimeoutError: its time is over; *outputs* has the `exitCode`.
         """
-        environment = inherited_environment(os.environ, _extra_names(context)) | command.env
+        environment = (
+            inherited_environment(os.environ)
+            | handed_down(context.setting("script.environment"), os.environ)
+            | command.env
+        )
         child = _Child(self._grace_s(context), environment.get(ATTEMPT_VARIABLE))
         with context.stopping(child.stop):
             try:
@@ -111,22 +115,13 @@ class Process(TaskRunner, frozen=True, kw_only=True):
         return cast("float", context.setting("script.kill-grace", _GRACE_S))
 
 
-def inherited_environment(environment: Mapping[str, str], extra: frozenset[str] = frozenset()) -> dict[str, str]:
-    """What of the worker's *environment* a script may see: an allow-list, and the names in *extra*."""
+def inherited_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """What of the worker's *environment* every script may see."""
     return {
         name: environment[name]
         for name in environment
-        if (name in _INHERITED or name in extra or name.startswith(_INHERITED_PREFIXES))
-        and not name.startswith(_NEVER_INHERITED)
+        if (name in _INHERITED or name.startswith(_INHERITED_PREFIXES)) and not name.startswith(NEVER_HANDED_DOWN)
     }
-
-
-def _extra_names(context: RunContext) -> frozenset[str]:
-    """Names in the setting `script.environment`: a list, or a text with commas or blanks between them."""
-    names = context.setting("script.environment") or ()
-    if isinstance(names, str):
-        names = re.split(r"[,\s]+", names)
-    return frozenset(cast("Iterable[str]", names))
 
 
 def _add_python(environment: dict[str, str], context: RunContext) -> None:

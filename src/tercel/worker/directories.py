@@ -5,9 +5,11 @@ as it lives: a token whose lock can be had belongs to nobody any more, and the j
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from threading import Lock
+
+import msgspec
 
 from tercel.removal import remove_tree
 
@@ -18,16 +20,28 @@ _OWNER_SUFFIX = ".owner"
 ENGINE_SUFFIX = ".engine"
 """What the private area beside a directory has in addition to the directory's name."""
 _OUTPUT_SUFFIX = ".output"
+_LEFTOVER_SUFFIX = ".leftover"
+
+
+class _Leftover(msgspec.Struct):
+    type: str
+    note: dict[str, str]
 
 
 class Directories:
     """Makes and removes directories below *base*, which is made when first needed.
 
     One per process and base.
+
+    Args:
+        base: their folder.
+        remove_leftover: gets the type of a task runner and a note of a dead process, and removes what that was about;
+            raises where it cannot be done now.
     """
 
-    def __init__(self, base: Path) -> None:
+    def __init__(self, base: Path, remove_leftover: Callable[[str, Mapping[str, str]], None] | None = None) -> None:
         self._base = Path(os.path.realpath(base))
+        self._remove_leftover = remove_leftover
         self._lock = Lock()
         self._token = ""
         self._owner: int | None = None
@@ -79,6 +93,14 @@ class Directories:
         os.mkdir(path, 0o700)
         return path
 
+    def note_leftover(self, runner_type: str, note: Mapping[str, str]) -> Callable[[], None]:
+        """Write down what is to be removed by others should this process die; gives what forgets it."""
+        path = self.reserve().with_suffix(_LEFTOVER_SUFFIX)
+        whole = path.with_suffix(f"{_LEFTOVER_SUFFIX}-new")
+        whole.write_bytes(msgspec.json.encode(_Leftover(runner_type, dict(note))))
+        whole.rename(path)
+        return lambda: path.unlink(missing_ok=True)
+
     def remove(self, *directories: Path) -> str:
         """Remove *directories*, whatever their modes; links are not followed, those not there are fine.
 
@@ -113,11 +135,19 @@ class Directories:
         for owner in self._dead_owners():
             token = owner.name.removesuffix(_OWNER_SUFFIX)
             mine = [path for path in self._base.glob(f"{token}*") if path != owner]
+            mine.sort(key=lambda path: path.suffix != _LEFTOVER_SUFFIX)  # first what still may write to the others
             gone = [path.name for path in mine if self._removed(path)]
             removed.extend(gone)
             if len(gone) == len(mine):
                 owner.unlink(missing_ok=True)
         return sorted(removed)
+
+    def remove_leftovers(self) -> None:
+        """Remove what dead processes left outside of their directories, so that it does no more work."""
+        if any(self._base.glob(f"*{_LEFTOVER_SUFFIX}")):
+            for owner in self._dead_owners():
+                for path in self._base.glob(f"{owner.name.removesuffix(_OWNER_SUFFIX)}*{_LEFTOVER_SUFFIX}"):
+                    self._removed(path)
 
     def close(self) -> None:
         """Give the token up, at the end of the process; unremoved directories are left for another's `sweep`."""
@@ -165,6 +195,12 @@ class Directories:
                 os.close(descriptor)
 
     def _removed(self, path: Path) -> bool:
+        try:
+            if path.suffix == _LEFTOVER_SUFFIX and self._remove_leftover is not None:
+                left = msgspec.json.decode(path.read_bytes(), type=_Leftover)
+                self._remove_leftover(left.type, left.note)
+        except Exception:  # whatever a task runner says: it is tried again by the next sweep
+            return False
         try:
             remove_tree(path)
         except OSError:

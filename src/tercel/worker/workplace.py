@@ -6,6 +6,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tercel.plugin_api import Resource
 from tercel.worker.directories import Directories
 from tercel.worker.safe_files import SafeRoot
 
@@ -35,6 +36,7 @@ class Workplace:
         "inputs_written",
         "is_shared",
         "layered",
+        "resources",
     )
 
     def __init__(
@@ -53,6 +55,8 @@ class Workplace:
         self.layered = layered
         self.inputs_written: Callable[[], object] = lambda: None
         """Called when the input files of a task alone are there."""
+        self.resources: dict[object, Resource] = {}
+        """What lives as long as the directory; closed before it goes."""
 
     @property
     def directory(self) -> Path:
@@ -103,9 +107,17 @@ class Workplace:
 
     def make_output_area(self) -> Path:
         """A new empty folder beside the directory, for what a task makes."""
+        if self.is_shared:
+            return self.make_engine_area()  # all is in one folder, as a container that is kept gets to see it once
         area = self._directories.make_output_area(self._name, next(self._areas))
         self._beside.append(area)
         return area
+
+    def outside(self, path: Path) -> Path | None:
+        """Where other processes of this machine see *path*, in or beside the directory; None where they do not."""
+        if self.layered is None or not path.is_relative_to(self.layered.path):
+            return path
+        return Path(self.layered.outside, path.relative_to(self.layered.path)) if self.layered.outside else None
 
     @property
     def folders(self) -> list[str]:
@@ -119,6 +131,9 @@ class Workplace:
 
     def remove(self) -> str:
         """Remove the directory and all beside it; gives why where that fails, else ""."""
+        for resource in self.resources.values():
+            resource.close()
+        self.resources.clear()
         mine = [] if self._directory is None or self.layered is not None else [self._directory]
         gone = [*mine, *self._beside]
         return self._directories.remove(*gone) if gone else ""

@@ -16,7 +16,7 @@ from tercel.plugins.scripts.command_line import (
     quote_path,
     replace_file_uris,
 )
-from tercel.plugins.scripts.task import DockerOptions
+from tercel.plugins.scripts.docker.properties import Docker
 
 SH = ["/bin/sh", "-c"]
 
@@ -74,8 +74,9 @@ class TestProperties:
             *("uvAutoInstallEnabled", "uvInstallerVersion", "uvInstallerSha256"),
         }
 
-    def test_given_the_docker_options_then_their_names_are_those_of_kestra(self) -> None:
-        assert {*DockerOptions.__struct_encode_fields__, *DockerOptions.former_names} == {
+    def test_given_the_docker_options_then_their_names_are_those_of_kestra_and_one_more(self) -> None:
+        assert {*Docker.__struct_encode_fields__, *Docker.former_names} == {
+            *("type", "reuseContainer"),
             *("host", "dockerHost", "config", "dockerConfig", "credentials", "image", "user", "entryPoint"),
             *("extraHosts", "networkMode", "portBindings", "volumes", "pullPolicy", "deviceRequests", "cpu", "memory"),
             *("shmSize", "privileged", "fileHandlingStrategy", "delete", "wait", "killGracePeriod", "resume"),

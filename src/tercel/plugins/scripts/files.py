@@ -28,6 +28,7 @@ class ScriptFiles:
         variables: what the task's texts may use besides the context's variables.
         output_directory: every file in it is captured.
         input_paths: local copies that the command line names.
+        shared_paths: folders outside of the task's own that the script uses.
     """
 
     def __init__(self, context: RunContext, runner: TaskRunner, output_files: list[str] | str) -> None:
@@ -36,6 +37,7 @@ class ScriptFiles:
         self._paths: dict[str, str] = {}
         self._script: Path | None = None
         self.input_paths: list[Path] = []
+        self.shared_paths: list[Path] = []
         directory = context.working_directory
         self.output_directory = context.output_directory
         self.visible_directory = runner.visible_directory(directory)

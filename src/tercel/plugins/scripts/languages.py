@@ -21,6 +21,7 @@ class Language(msgspec.Struct, frozen=True, kw_only=True):
         command: runs that file, which stands for `{file}`; empty where the script is the command line itself.
         interpreter: argv that the joined commands are added to.
         env: environment variables, unless the task sets them itself.
+        clears_entry_point: the image's own entry point is passed over even where `docker` leaves it as it is.
         is_hidden: the script file's name starts with a dot; False where the language's tool passes over such files.
     """
 
@@ -31,6 +32,7 @@ class Language(msgspec.Struct, frozen=True, kw_only=True):
     command: str = ""
     interpreter: tuple[str, ...] = SHELL
     env: Mapping[str, str] = {}
+    clears_entry_point: bool = False
     is_hidden: bool = True
 
 
@@ -58,6 +60,7 @@ LANGUAGES: Mapping[str, Language] = {
             suffix=".ps1",
             command="{file}",
             interpreter=_POWERSHELL,
+            clears_entry_point=True,
             env=_POWERSHELL_ENV,
         ),
         Language(name="ruby", title="Ruby", image="ruby", suffix=".rb", command="ruby {file}"),

@@ -48,17 +48,24 @@ class PythonTask(ScriptTask, frozen=True, kw_only=True):
 
     def prepare(self, context: RunContext, runner: TaskRunner, files: ScriptFiles, env: dict[str, str]) -> None:
         """Put the right interpreter on `PATH` and the dependencies on `PYTHONPATH`."""
-        path = env.get("PATH", os.environ.get("PATH", os.defpath))
-        interpreter = ""
-        if self.python_version is not None and (version := files.text(self.python_version).strip()):
-            interpreter = _find_interpreter(version, path)
-            env["PATH"] = f"{_launchers(context, interpreter)}{os.pathsep}{path}"
+        interpreter = "python"
+        version = "" if self.python_version is None else files.text(self.python_version).strip()
+        if not runner.is_container:
+            path = env.get("PATH", os.environ.get("PATH", os.defpath))
+            interpreter = _find_interpreter(version, path) if version else ""
+            if version:
+                env["PATH"] = f"{_launchers(context, interpreter)}{os.pathsep}{path}"
+        elif version:
+            context.logger.warn(f"'pythonVersion' {version!r} is passed over: in a container, its image says which.")
         wanted = sorted({text.strip() for text in texts_of("dependencies", self.dependencies, files)} - {""})
         if wanted:
-            installer = _Installer(context, runner, interpreter or _default_interpreter(path))
+            if not interpreter:
+                interpreter = _default_interpreter(env.get("PATH", os.environ.get("PATH", os.defpath)))
+            installer = _Installer(context, runner, interpreter, self.image_name(context))
             manager = "" if self.package_manager is None else context.render(self.package_manager).strip().upper()
             keeps = str(context.render_value(self.dependency_cache_enabled)).strip().lower() != "false"
             target = installer.install(wanted, manager, keeps=keeps)
+            files.shared_paths.append(target)
             env["PYTHONPATH"] = os.pathsep.join([str(target), *filter(None, [env.get("PYTHONPATH")])])
         if self.may_read_context():
             env.setdefault("KESTRA_EXECUTION_CONTEXT_FILE", _write_context(context, runner, files))
@@ -171,14 +178,17 @@ _IDENTITY = (
 class _Installer:
     """Installs dependencies for one interpreter, there where the script will run."""
 
-    def __init__(self, context: RunContext, runner: TaskRunner, interpreter: str) -> None:
+    def __init__(self, context: RunContext, runner: TaskRunner, interpreter: str, image: str) -> None:
         self._context = context
         self._runner = runner
         self._interpreter = interpreter
+        self._image = image
 
     def install(self, dependencies: Sequence[str], manager: str, *, keeps: bool) -> Path:
         """The folder with *dependencies*, from an earlier run where there was one; never one half made."""
-        identity = self._run([self._interpreter, "-c", _IDENTITY], "Python does not run")
+        identity = self._runner.environment_id(self._image, self._context)
+        if not identity:
+            identity = self._run([self._interpreter, "-c", _IDENTITY], "Python does not run")
         content = "\n".join([identity.strip(), *dependencies])
         configured = self._context.setting("script.dependency-directory") if keeps else None
         base = self._context.engine_directory if configured is None else Path(str(configured))
@@ -190,7 +200,12 @@ class _Installer:
         base.mkdir(mode=0o700, parents=True, exist_ok=True)
         making = base / f".{target.name}.{os.urandom(6).hex()}"
         try:
-            self._fill(making, dependencies, manager)
+            if self._runner.is_container:
+                own = self._context.engine_directory / making.name  # a container sees the task's own folders only
+                self._fill(own, dependencies, manager)
+                shutil.move(own, making)
+            else:
+                self._fill(making, dependencies, manager)
             try:
                 making.rename(target)
             except OSError:
@@ -205,8 +220,8 @@ class _Installer:
         requirements = self._context.engine_directory / f"requirements-{os.urandom(6).hex()}.txt"
         # In a file, because an index address among them may hold a password.
         requirements.write_text("".join(f"{one}\n" for one in dependencies), "utf-8")
-        uv = None if manager == "PIP" else _find_uv()
-        if uv is None and manager == "UV":
+        uv = None if manager == "PIP" or self._runner.is_container else _find_uv()
+        if uv is None and manager == "UV" and not self._runner.is_container:
             self._context.logger.warn(
                 "There is no uv here, pip installs the dependencies: pip install 'tercel[python]'"
             )
@@ -228,7 +243,9 @@ class _Installer:
         printed: dict[str, list[bytes]] = {"stdout": [], "stderr": []}
         # The package managers' own settings name indexes and mirrors, passwords included: theirs, not the script's.
         env = {name: value for name, value in os.environ.items() if name.startswith(("PIP_", "UV_"))}
-        command = Command(argv=argv, env=env, directory=self._context.working_directory)
+        if self._runner.is_container:
+            env = {name: value for name, value in env.items() if not value.startswith("/")}  # files of this machine
+        command = Command(argv=argv, env=env, directory=self._context.working_directory, image=self._image)
         code = self._runner.run(command, self._context, lambda stream, block: printed[stream].append(block))
         stdout, stderr = (b"".join(printed[name]).decode("utf-8", "replace") for name in ("stdout", "stderr"))
         for line in stderr.splitlines():

@@ -13,7 +13,6 @@ from tercel.plugin_api import (
     LogLevel,
     NamespaceFiles,
     Outputs,
-    Part,
     Problem,
     RunContext,
     RunnableTask,
@@ -22,6 +21,7 @@ from tercel.plugin_api import (
     TaskRunner,
 )
 from tercel.plugins.scripts.command_line import assemble, quote_path
+from tercel.plugins.scripts.docker.properties import DOCKER, Docker
 from tercel.plugins.scripts.files import ScriptFiles
 from tercel.plugins.scripts.languages import LANGUAGES, Language
 from tercel.plugins.scripts.output import TaskSink
@@ -30,72 +30,6 @@ from tercel.script_protocol import ScriptOutput
 PROCESS = "io.kestra.plugin.core.runner.Process"
 
 _MAX_OUTPUT_BYTES = 10 << 20
-
-
-class DockerCredentials(Part, frozen=True, kw_only=True):
-    """How to log in at an image registry."""
-
-    registry: Dynamic | None = None
-    username: Dynamic | None = None
-    password: Dynamic | None = None
-    registry_token: Dynamic | None = None
-    identity_token: Dynamic | None = None
-    auth: Dynamic | None = None
-
-
-class DockerCpu(Part, frozen=True, kw_only=True):
-    """How many processors a container may use."""
-
-    cpus: float | Dynamic | None = None
-
-
-class DockerMemory(Part, frozen=True, kw_only=True):
-    """How much memory a container may use; sizes such as 512MB."""
-
-    memory: Dynamic | None = None
-    memory_swap: Dynamic | None = None
-    memory_swappiness: int | Dynamic | None = None
-    memory_reservation: Dynamic | None = None
-    kernel_memory: Dynamic | None = None
-    oom_kill_disable: bool | None = None
-
-
-class DockerDevice(Part, frozen=True, kw_only=True):
-    """A device, such as a GPU, that a container asks for."""
-
-    driver: Dynamic | None = None
-    count: int | None = None
-    device_ids: list[Dynamic] = []
-    capabilities: list[list[Dynamic]] = []
-    options: dict[str, Dynamic] = {}
-
-
-class DockerOptions(Part, frozen=True, kw_only=True):
-    """The container that the task runs in, as it was written before there was `taskRunner`."""
-
-    former_names: ClassVar[Mapping[str, str]] = {"dockerHost": "host", "dockerConfig": "config"}
-
-    host: Dynamic | None = None
-    config: dict[str, object] | Dynamic | None = None
-    credentials: DockerCredentials | None = None
-    image: Dynamic | None = None
-    user: Dynamic | None = None
-    entry_point: list[Dynamic] | None = None
-    extra_hosts: list[Dynamic] = []
-    network_mode: Dynamic | None = None
-    port_bindings: list[Dynamic] = []
-    volumes: list[Dynamic] = []
-    pull_policy: Literal["ALWAYS", "IF_NOT_PRESENT", "NEVER"] = "IF_NOT_PRESENT"
-    device_requests: list[DockerDevice] = []
-    cpu: DockerCpu | None = None
-    memory: DockerMemory | None = None
-    shm_size: Dynamic | None = None
-    privileged: bool = False
-    file_handling_strategy: Literal["VOLUME", "MOUNT"] = "VOLUME"
-    delete: bool = True
-    wait: bool = True
-    kill_grace_period: Dynamic | None = None
-    resume: bool = True
 
 
 class ScriptTask(RunnableTask, frozen=True, kw_only=True):
@@ -130,7 +64,7 @@ class ScriptTask(RunnableTask, frozen=True, kw_only=True):
     fail_fast: bool = True
     warning_on_std_err: bool | None = None
     runner: Literal["DOCKER", "PROCESS"] | None = None
-    docker: DockerOptions | None = None
+    docker: Docker | None = None
     task_runner: TaskRunner | None = None
     container_image: Dynamic | None = None
     env: dict[str, object] | Dynamic | None = None
@@ -172,18 +106,20 @@ class ScriptTask(RunnableTask, frozen=True, kw_only=True):
     def _choose_runner(self, context: RunContext) -> TaskRunner:
         if self.task_runner is not None and self.runner is not None:
             context.logger.warn("Both 'taskRunner' and 'runner' are given; 'taskRunner' it is.")
-        if self.task_runner is not None and self.task_runner.plugin_type == PROCESS:
+        if self.task_runner is not None and not self.task_runner.is_container:
             return self.task_runner
-        if context.setting("script.task-runner") == "process":
+        if not self.works_outside({"script.task-runner": context.setting("script.task-runner")}):
             return context.task_runner(PROCESS)
-        if self.task_runner is not None:
-            return self.task_runner
-        if self.runner == "PROCESS":
-            return context.task_runner(PROCESS)
-        raise TaskFailedError(
-            "This task is to run in a container, and there is no Docker engine support yet.",
-            "Run it on this machine: `tercel run --task-runner process`, or `runner: PROCESS` on the task.",
-        )
+        if self.docker is not None and isinstance(self.task_runner, Docker):
+            context.logger.warn("Both 'taskRunner' and 'docker' are given; where they differ, 'docker' it is.")
+            return merged_docker(self.task_runner, self.docker)
+        return self.task_runner or self.docker or context.task_runner(DOCKER)
+
+    def works_outside(self, settings: Mapping[str, object]) -> bool:
+        """Whether the commands run in a container."""
+        if settings.get("script.task-runner") == "process":
+            return False
+        return self.runner != "PROCESS" if self.task_runner is None else self.task_runner.is_container
 
     def _command(self, context: RunContext, runner: TaskRunner, files: ScriptFiles) -> Command:
         env = {**self.language.env, **_environment(context.render_value(self.env, files.variables))}
@@ -200,7 +136,20 @@ class ScriptTask(RunnableTask, frozen=True, kw_only=True):
         )
         if context.mask(argv[-1]) != argv[-1]:
             argv = files.argv_by_file(argv)
-        return Command(argv=argv, env=env, directory=context.working_directory, input_paths=files.input_paths)
+        return Command(
+            argv=argv,
+            env=env,
+            directory=context.working_directory,
+            input_paths=files.input_paths,
+            shared_paths=files.shared_paths,
+            image=self.image_name(context),
+            keeps_entry_point=self.docker is not None and not self.language.clears_entry_point,
+            returns_files=context.is_shared or bool(self.output_files),
+        )
+
+    def image_name(self, context: RunContext) -> str:
+        """The image to run in, where the task runner names none."""
+        return self.language.image if self.container_image is None else context.render(self.container_image)
 
     def _interpreter(self, files: ScriptFiles) -> list[str]:
         if self.interpreter is None:
@@ -292,6 +241,15 @@ class Commands(ScriptTask, frozen=True, kw_only=True):
     def main(self, files: ScriptFiles) -> list[str]:
         """The commands."""
         return texts_of("commands", self.commands, files)
+
+
+def merged_docker(runner: Docker, options: Docker) -> Docker:
+    """*runner* with what *options* says otherwise than nothing."""
+    nothing = Docker()
+    said = {
+        name: value for name in options.__struct_fields__ if (value := getattr(options, name)) != getattr(nothing, name)
+    }
+    return msgspec.structs.replace(runner, **said)
 
 
 def script_problems(script: str) -> Iterator[Problem]:

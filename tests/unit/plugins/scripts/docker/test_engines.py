@@ -1,0 +1,146 @@
+"""Which engine is asked, and what is said when it does not answer; no engine is."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import requests
+from docker.errors import APIError, DockerException
+from urllib3.exceptions import ProtocolError
+
+from tercel.plugin_api import MissingToolError, TaskFailedError
+from tercel.plugins.scripts.docker.engines import NoEngineError, connect, explanation, find_host, told
+
+WAYS_OUT = (
+    "Start one (Docker, or Podman with its socket; DOCKER_HOST says where), or run scripts as processes of this "
+    "machine: `tercel run --task-runner process`, or `runner: PROCESS` on the task."
+)
+
+
+@pytest.fixture
+def sockets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """The sockets that are there."""
+    there: set[str] = set()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr("tercel.plugins.scripts.docker.engines.os.path.exists", lambda path: path in there)
+    return there
+
+
+class TestFindHost:
+    def test_given_a_host_then_it_is_taken_without_blanks(self) -> None:
+        assert find_host(" tcp://there:1 ", {"DOCKER_HOST": "tcp://elsewhere:2"}) == "tcp://there:1"
+
+    def test_given_none_then_the_environment_says_it(self, sockets: set[str]) -> None:
+        sockets.add("/var/run/docker.sock")
+
+        assert find_host(" ", {"DOCKER_HOST": "tcp://elsewhere:2"}) == "tcp://elsewhere:2"
+
+    def test_given_nothing_said_then_it_is_the_first_socket_that_is_there(
+        self, sockets: set[str], tmp_path: Path
+    ) -> None:
+        order = [
+            "/var/run/docker.sock",
+            "/dind/docker.sock",
+            "/run/user/7/docker.sock",
+            "/run/user/7/podman/podman.sock",
+            f"{tmp_path}/.docker/run/docker.sock",
+            "/run/podman/podman.sock",
+        ]
+
+        found = []
+        for socket in reversed(order):
+            sockets.add(socket)
+            found.append(find_host("", {"XDG_RUNTIME_DIR": "/run/user/7"}))
+
+        assert found == [f"unix://{socket}" for socket in reversed(order)]
+
+    def test_given_no_socket_at_all_then_it_is_the_usual_one(self, sockets: set[str]) -> None:
+        assert sockets == set()
+        assert find_host("", {}) == "unix:///var/run/docker.sock"
+
+
+class TestConnect:
+    @pytest.mark.parametrize(
+        ("host", "reason"),
+        [
+            ("unix:///nowhere.sock", "No such file or directory."),
+            ("tcp://127.0.0.1:1", "Connection refused."),
+            ("odd://there", "Invalid bind address protocol: odd://there."),
+        ],
+    )
+    def test_given_no_engine_then_the_message_says_why_and_the_ways_out(self, host: str, reason: str) -> None:
+        with pytest.raises(NoEngineError) as caught:
+            connect(host)
+
+        assert caught.value.message == f"This task is to run in a container, and no engine answers at {host}: {reason}"
+        assert caught.value.hint == WAYS_OUT
+
+    def test_given_certificates_that_are_not_there_then_it_is_no_engine_either(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("DOCKER_TLS_VERIFY", "1")
+        monkeypatch.setenv("DOCKER_CERT_PATH", "/nowhere")
+
+        with pytest.raises(NoEngineError, match="certificate and key files"):
+            connect("tcp://127.0.0.1:2")
+
+    def test_given_no_library_then_the_message_says_how_to_get_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(sys.modules, "docker.api.client", None)
+
+        with pytest.raises(MissingToolError) as caught:
+            connect("tcp://127.0.0.1:3")
+
+        assert caught.value.message == "This task is to run in a container, and the library for that is not installed."
+        assert caught.value.hint == (
+            "Install it: pip install 'tercel[docker]'. Or run scripts as processes of this machine: "
+            "`tercel run --task-runner process`."
+        )
+
+
+def an_api_error(text: str | bytes, status: int = 500) -> APIError:
+    response = requests.Response()
+    response.status_code = status
+    return APIError("it failed", response, text)
+
+
+class TestTold:
+    @pytest.mark.parametrize(
+        ("error", "message"),
+        [
+            (an_api_error("no such network: x\n"), "It cannot be made: no such network: x"),
+            (an_api_error(b"\xff is not there"), "It cannot be made: \ufffd is not there"),
+            (DockerException("odd\nand more"), "It cannot be made: the engine does not answer: odd."),
+            (requests.ReadTimeout("Read timed out."), "It cannot be made: the engine does not answer: Read timed out."),
+            (ProtocolError("broken"), "It cannot be made: the engine does not answer: broken."),
+            (ConnectionResetError(104, "Reset"), "It cannot be made: the engine does not answer: Reset."),
+            (ConnectionError(), "It cannot be made: the engine does not answer: ConnectionError."),
+            (OSError(28, "No space left", "/a/b"), "It cannot be made: No space left: /a/b."),
+        ],
+    )
+    def test_given_an_error_then_the_task_fails_with_what_is_at_its_bottom(
+        self, error: Exception, message: str
+    ) -> None:
+        with pytest.raises(TaskFailedError) as caught, told("It cannot be made"):
+            raise error
+
+        assert caught.value.message == message
+        assert caught.value.__cause__ is error
+
+    def test_given_an_error_around_another_one_then_the_inner_one_is_told(self) -> None:
+        around = requests.ConnectionError("Connection aborted.")
+        around.__context__ = ConnectionResetError(104, "Gone")
+
+        with pytest.raises(TaskFailedError) as caught, told("It fails"):
+            raise around
+
+        assert caught.value.message == "It fails: the engine does not answer: Gone."
+
+    def test_given_a_failure_of_the_task_then_it_passes(self) -> None:
+        with pytest.raises(TaskFailedError) as caught, told("It fails"):
+            raise TaskFailedError("as it was")
+
+        assert caught.value.message == "as it was"
+
+
+def test_given_an_error_without_an_explanation_then_its_own_text_is_one() -> None:
+    assert explanation(DockerException(" no words ")) == "no words"
