@@ -7,16 +7,22 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 import msgspec
 
 from tercel.errors import InvalidSettingError
 from tercel.model.size import parse_size
 
+if TYPE_CHECKING:
+    from tercel.model.flow import PluginDefault  # for its name: who has none pays nothing
+
+CONFIGURATION_VARIABLE = "TERCEL_CONFIGURATION"
+"""The environment variable whose text is a configuration."""
+
 _PREFIX = "TERCEL_"
-_SET_BY_TERCEL = ("TERCEL_ATTEMPT_ID", "TERCEL_GIT_")
-"""What scripts find in their environment, and so also a tercel that a script starts."""
+_SET_BY_TERCEL = (CONFIGURATION_VARIABLE, "TERCEL_ATTEMPT_ID", "TERCEL_GIT_")
+"""What is no setting but means something, and what scripts find in their environment, and so a tercel in a script."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,6 +30,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     home: Path
     temporary_directory: Path
+    storage_directory: Path
     slots: int
     synchronous: Literal["FULL", "NORMAL"] = "FULL"
     task_runner: Literal["process", ""] = ""
@@ -38,13 +45,35 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     contains_scripts: bool = True
     snapshot_limit_bytes: int = 5 * 1024 * 1024 * 1024
     snapshot_days: int = 7
+    execution_days: int | None = None
+    log_days: int | None = None
     stores_snapshots: bool = False
     dependency_directory: Path
     template_directory: Path | None = None
+    mounts_volumes: bool = False
     recover_missed_schedules: Literal["ALL", "LAST", "NONE"] = "ALL"
     live_executions: int = 1000
     database: str = ""
     home_patience_s: float = 10.0
+    host: str = ""
+    port: int = 8080
+    management_port: int | None = 8081
+    context_path: str = ""
+    url: str = ""
+    login: Literal["none", ""] = ""
+    username: str = ""
+    password: str = ""
+    api_tokens: tuple[str, ...] = ()
+    open_urls: tuple[str, ...] = ()
+    allowed_origins: tuple[str, ...] = ()
+    max_upload_bytes: int = 10 * 1024 * 1024 * 1024
+    system_namespace: str = "system"
+    globals: Mapping[str, object] = {}
+    plugin_defaults: "tuple[PluginDefault, ...]" = ()
+    environment_prefixes: tuple[str, ...] = ("KESTRA_", "ENV_")
+    hidden_variables: tuple[str, ...] = ("KESTRA_PLUGINS_PATH", "KESTRA_CONFIGURATION_PATH", "KESTRA_CONFIGURATION")
+    environment_name: str = ""
+    encryption_key: bytes = b""
 
     def for_tasks(self) -> Mapping[str, object]:
         """What `RunContext.setting` answers, by its dotted name."""
@@ -61,6 +90,7 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
         default: for people.
         task_name: under which tasks ask for it; empty where they cannot.
         shown: how a value of it is shown to people.
+        is_json: its text is JSON, and a configuration may give it as a list or mapping.
     """
 
     field: str
@@ -71,6 +101,31 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
     unit: str = ""
     task_name: str = ""
     shown: Callable[[str], str] = str
+    is_json: bool = False
+
+    @property
+    def key(self) -> str:
+        """Its name in a configuration.
+
+        Example:
+            >>> SETTINGS[0].key
+            'tercel.home'
+        """
+        return "tercel." + self.environment.removeprefix(_PREFIX).lower().replace("_", "-")
+
+
+class Given(msgspec.Struct, frozen=True):
+    """A text that a setting is given.
+
+    Attributes:
+        text: as `Setting.parse` reads it.
+        name: what says so, such as `TERCEL_SLOTS` or `kestra.url`.
+        place: where it does: a file or variable and a line of it; empty for an environment variable itself.
+    """
+
+    text: str
+    name: str
+    place: str = ""
 
 
 def _path(text: str) -> Path:
@@ -120,6 +175,81 @@ def _database(text: str) -> str:
     return text
 
 
+def _context_path(text: str) -> str:
+    path = text.strip("/")
+    return f"/{path}" if path else ""
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdecimal()) or int(text) > 65535:
+        raise ValueError("a port, from 0 to 65535")
+    return int(text)
+
+
+def _port_or_none(text: str) -> int | None:
+    return None if text.lower() == "none" else _port(text)
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(one.strip() for one in text.split(",") if one.strip())
+
+
+def _mapping(text: str) -> object:
+    try:
+        return msgspec.json.decode(text, type=dict[str, object])
+    except msgspec.DecodeError:
+        raise ValueError("a mapping, in JSON") from None
+
+
+def _defaults(text: str) -> "tuple[PluginDefault, ...]":
+    from tercel.model.flow import PluginDefault  # noqa: PLC0415  # few have any
+
+    what = "a list of plugin defaults, each with type, values and perhaps forced"
+    try:
+        defaults = msgspec.json.decode(text, type=tuple[PluginDefault, ...])
+    except msgspec.DecodeError:
+        raise ValueError(what) from None
+    if not all(one.type.strip() for one in defaults):
+        raise ValueError(what)
+    return defaults
+
+
+def _key(text: str) -> bytes:
+    from base64 import b64decode  # noqa: PLC0415  # few have one
+
+    try:
+        key = b64decode(text, validate=True)
+    except ValueError:
+        key = b""
+    if len(key) != 32:
+        raise ValueError("32 bytes in base64")
+    return key
+
+
+def _starred(_: str) -> str:
+    return _STARS
+
+
+def _starred_inside(text: str) -> str:
+    """JSON with the names in it, and the values of `type` and `forced` in a list; everything else may be a secret."""
+    try:
+        return msgspec.json.encode(_stars_for(msgspec.json.decode(text))).decode()
+    except msgspec.DecodeError:
+        return _STARS
+
+
+def _stars_for(value: object, *, is_default: bool = False) -> object:
+    match value:
+        case dict():
+            shown = ("type", "forced") if is_default else ()
+            pairs = cast("dict[str, object]", value).items()
+            return {name: item if name in shown else _stars_for(item) for name, item in pairs}
+        case list():
+            return [_stars_for(one, is_default=True) for one in cast("list[object]", value)]
+        case _:
+            return _STARS
+
+
 def without_password(address: str) -> str:
     """The address of a database as people may see it.
 
@@ -146,6 +276,13 @@ SETTINGS = (
         environment="TERCEL_TMP_DIR",
         meaning="Folder below which task runs get their private working directories.",
         default="tmp in the home",
+        parse=_path,
+    ),
+    Setting(
+        field="storage_directory",
+        environment="TERCEL_STORAGE_DIR",
+        meaning="Folder of internal storage: the files of executions and namespaces. Scripts do not see it.",
+        default="storage in the home",
         parse=_path,
     ),
     Setting(
@@ -255,6 +392,22 @@ SETTINGS = (
         parse=parse_size,
     ),
     Setting(
+        field="execution_days",
+        environment="TERCEL_EXECUTION_DAYS",
+        meaning="How long a server keeps executions that have ended, from their start on, with all they left.",
+        default="for ever",
+        unit="days",
+        parse=_whole(1),
+    ),
+    Setting(
+        field="log_days",
+        environment="TERCEL_LOG_DAYS",
+        meaning="How long a server keeps log lines.",
+        default="as long as their executions",
+        unit="days",
+        parse=_whole(1),
+    ),
+    Setting(
         field="snapshot_days",
         environment="TERCEL_SNAPSHOT_DAYS",
         meaning="How long it is kept.",
@@ -276,6 +429,14 @@ SETTINGS = (
         default="dependencies in the home",
         parse=_path,
         task_name="script.dependency-directory",
+    ),
+    Setting(
+        field="mounts_volumes",
+        environment="TERCEL_DOCKER_VOLUMES",
+        meaning="Flows may mount folders of the machine into their containers, by `volumes`.",
+        default="false",
+        parse=_flag,
+        task_name="docker.volumes",
     ),
     Setting(
         field="template_directory",
@@ -314,36 +475,200 @@ SETTINGS = (
         unit="seconds",
         parse=_seconds,
     ),
+    Setting(
+        field="host",
+        environment="TERCEL_HOST",
+        meaning="Address that `tercel server` listens on.",
+        default="127.0.0.1, and 0.0.0.0 with a login",
+        parse=str,
+    ),
+    Setting(
+        field="port",
+        environment="TERCEL_PORT",
+        meaning="Port that `tercel server` listens on; 0 takes a free one.",
+        default="8080",
+        parse=_port,
+    ),
+    Setting(
+        field="management_port",
+        environment="TERCEL_MANAGEMENT_PORT",
+        meaning="Port where /health, /prometheus and /version need no login; 0 takes a free one. none: there is none.",
+        default="8081",
+        parse=_port_or_none,
+    ),
+    Setting(
+        field="context_path",
+        environment="TERCEL_CONTEXT_PATH",
+        meaning="What stands before every address of the server, such as /kestra.",
+        default="empty",
+        parse=_context_path,
+    ),
+    Setting(
+        field="url",
+        environment="TERCEL_URL",
+        meaning="Address by which people reach the server, for links; `kestra.url` in expressions.",
+        default="empty",
+        parse=str,
+        shown=without_password,
+    ),
+    Setting(
+        field="username",
+        environment="TERCEL_USERNAME",
+        meaning="User who may use the server, by HTTP basic; an e-mail address.",
+        default="empty",
+        parse=str,
+    ),
+    Setting(
+        field="password",
+        environment="TERCEL_PASSWORD",
+        meaning="Password of that user.",
+        default="empty",
+        parse=str,
+        shown=_starred,
+    ),
+    Setting(
+        field="api_tokens",
+        environment="TERCEL_API_TOKENS",
+        meaning="Bearer tokens that may use the server, with commas between; or sha256:HASH, in hexadecimal, of each.",
+        default="empty",
+        parse=_listed,
+        shown=_starred,
+    ),
+    Setting(
+        field="login",
+        environment="TERCEL_LOGIN",
+        meaning="none: everybody who reaches the server may do everything, whatever credentials there are.",
+        default="empty",
+        parse=_one_of("none", ""),
+    ),
+    Setting(
+        field="open_urls",
+        environment="TERCEL_OPEN_URLS",
+        meaning="Paths that need no login, with commas between; one that ends with / stands for all below it.",
+        default="/ping, /health and webhooks",
+        parse=_listed,
+    ),
+    Setting(
+        field="allowed_origins",
+        environment="TERCEL_ALLOWED_ORIGINS",
+        meaning="Web pages of others that may use the server from a browser, such as https://tools.example.",
+        default="empty",
+        parse=_listed,
+    ),
+    Setting(
+        field="max_upload_bytes",
+        environment="TERCEL_MAX_UPLOAD_SIZE",
+        meaning="Largest request with files that the server takes.",
+        default="10G",
+        unit="bytes; K, M, G are understood",
+        parse=parse_size,
+    ),
+    Setting(
+        field="system_namespace",
+        environment="TERCEL_SYSTEM_NAMESPACE",
+        meaning="Namespace for flows that keep the server in order; pages hide it in lists.",
+        default="system",
+        parse=str,
+    ),
+    Setting(
+        field="globals",
+        environment="TERCEL_GLOBALS",
+        meaning="Values that the expressions of all flows see as `globals`.",
+        default="empty",
+        unit="JSON, a mapping",
+        parse=_mapping,
+        shown=_starred_inside,
+        is_json=True,
+    ),
+    Setting(
+        field="plugin_defaults",
+        environment="TERCEL_PLUGIN_DEFAULTS",
+        meaning="Plugin defaults of all flows; those of a flow are more important, unless these are `forced`.",
+        default="empty",
+        unit="JSON, a list of `type`, `values` and `forced`",
+        parse=_defaults,
+        shown=_starred_inside,
+        is_json=True,
+    ),
+    Setting(
+        field="environment_prefixes",
+        environment="TERCEL_ENV_PREFIXES",
+        meaning="Expressions see environment variables that begin so, as `envs` and without it; with commas between.",
+        default="KESTRA_,ENV_",
+        parse=_listed,
+    ),
+    Setting(
+        field="hidden_variables",
+        environment="TERCEL_HIDDEN_VARIABLES",
+        meaning="Environment variables that they do not see, with commas between; and none that is a setting.",
+        default="KESTRA_PLUGINS_PATH,KESTRA_CONFIGURATION_PATH,KESTRA_CONFIGURATION",
+        parse=_listed,
+    ),
+    Setting(
+        field="environment_name",
+        environment="TERCEL_ENVIRONMENT_NAME",
+        meaning="What this server is to people, such as production; `kestra.environment.name` in expressions.",
+        default="empty",
+        parse=str,
+    ),
+    Setting(
+        field="encryption_key",
+        environment="TERCEL_ENCRYPTION_KEY",
+        meaning=(
+            "Key of what is stored encrypted: outputs that hold a secret, inputs of type SECRET. Servers that share a "
+            "database need the same. Empty: a file in the home, made when it is first needed."
+        ),
+        default="empty",
+        unit="32 bytes in base64",
+        parse=_key,
+        shown=_starred,
+    ),
 )
 
 
-def read_settings(environment: Mapping[str, str], **given: object) -> Settings:
+def read_settings(
+    environment: Mapping[str, str], configured: Mapping[str, Given] | None = None, **given: object
+) -> Settings:
     """Read the settings.
 
     Args:
         environment: such as `os.environ`; empty values count as unset.
+        configured: what configurations give, by field; the environment wins over them.
         given: fields set on the command line; they win, and None counts as unset.
 
     Raises:
-        InvalidSettingError: a value cannot be used.
+        InvalidSettingError: values cannot be used; all of them are told.
     """
     values: dict[str, object] = {}
+    faults: list[InvalidSettingError] = []
     for one in SETTINGS:
-        text = environment.get(one.environment, "")
         if given.get(one.field) is not None:
             values[one.field] = given[one.field]
-        elif text:
+            continue
+        found = given_for(one, environment, configured or {})
+        if found is not None:
             try:
-                values[one.field] = one.parse(text)
+                values[one.field] = one.parse(found.text)
             except ValueError as error:
-                raise InvalidSettingError(
-                    f"{one.environment} is {one.shown(text)!r}, which is not {error}.", f"Unset means {one.default}."
-                ) from None
+                where = f"{found.place}: " if found.place else ""
+                message = f"{where}{found.name} is {one.shown(found.text)!r}, which is not {error}."
+                faults.append(InvalidSettingError(message, f"Unset means {one.default}."))
+    if len(faults) == 1:
+        raise faults[0]
+    if faults:
+        raise InvalidSettingError("\n".join(map(str, faults)))
     home = Path(str(values.setdefault("home", _path("~/.tercel"))))
     values.setdefault("temporary_directory", home / "tmp")
+    values.setdefault("storage_directory", home / "storage")
     values.setdefault("dependency_directory", home / "dependencies")
     values.setdefault("slots", max(8, 4 * (os.cpu_count() or 1)))
     return Settings(**values)  # pyright: ignore[reportArgumentType]  # each was made by its own parser
+
+
+def given_for(setting: Setting, environment: Mapping[str, str], configured: Mapping[str, Given]) -> Given | None:
+    """What gives a setting its value, beside the command line; None where nothing does."""
+    text = environment.get(setting.environment, "")
+    return Given(text, setting.environment) if text else configured.get(setting.field)
 
 
 def unknown_settings(environment: Mapping[str, str]) -> Iterator[str]:
@@ -360,7 +685,7 @@ def unknown_settings(environment: Mapping[str, str]) -> Iterator[str]:
 def settings_table() -> str:
     """Every setting, as a Markdown table for the docs."""
     rows = [
-        f"| `{one.environment}` | {one.meaning} | {one.default} | {one.unit or '–'} |".replace("\n", " ")
+        f"| `{one.environment}`<br>`{one.key}` | {one.meaning} | {one.default} | {one.unit or '–'} |".replace("\n", " ")
         for one in SETTINGS
     ]
-    return "\n".join(["| variable | meaning | default | unit |", "|---|---|---|---|", *rows])
+    return "\n".join(["| variable, key | meaning | default | unit |", "|---|---|---|---|", *rows])

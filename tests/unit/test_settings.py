@@ -1,9 +1,19 @@
 import re
+from base64 import b64encode
 from pathlib import Path
 
 import pytest
 
-from tercel.settings import SETTINGS, InvalidSettingError, Settings, read_settings, settings_table, unknown_settings
+from tercel.model.flow import PluginDefault
+from tercel.settings import (
+    SETTINGS,
+    Given,
+    InvalidSettingError,
+    Settings,
+    read_settings,
+    settings_table,
+    unknown_settings,
+)
 
 SOURCE = Path(__file__).parents[2] / "src" / "tercel"
 ASKED = re.compile(r"""\.setting\(\s*"([^"]+)\"""")
@@ -25,6 +35,7 @@ class TestForTasks:
             "outputs.max-bytes": 10 * 1024 * 1024,
             "cache.max-bytes": None,
             "script.dependency-directory": Path("/home/dependencies"),
+            "docker.volumes": False,
         }
 
     def test_given_a_task_runner_that_does_not_exist_then_it_is_refused(self) -> None:
@@ -63,6 +74,7 @@ class TestReadSettings:
         assert settings == Settings(
             home=Path("/srv/tercel"),
             temporary_directory=Path("/fast"),
+            storage_directory=Path("/srv/tercel/storage"),
             slots=3,
             synchronous="NORMAL",
             warning_on_std_err=False,
@@ -72,6 +84,67 @@ class TestReadSettings:
             dependency_directory=Path("/srv/tercel/dependencies"),
             database="postgresql://me:hush@db.example/flows",
         )
+
+    def test_given_json_then_globals_and_plugin_defaults_are_read_from_it(self) -> None:
+        settings = read_settings(
+            {
+                "TERCEL_GLOBALS": '{"a": {"b": [1]}}',
+                "TERCEL_PLUGIN_DEFAULTS": '[{"type": "io.kestra", "values": {"x": 1}, "forced": true}]',
+                "TERCEL_ENCRYPTION_KEY": b64encode(b"k" * 32).decode(),
+            }
+        )
+
+        assert settings.globals == {"a": {"b": [1]}}
+        assert settings.plugin_defaults == (PluginDefault(type="io.kestra", values={"x": 1}, forced=True),)
+        assert settings.encryption_key == b"k" * 32
+
+    @pytest.mark.parametrize(
+        ("name", "value", "message"),
+        [
+            ("TERCEL_GLOBALS", "[1]", "TERCEL_GLOBALS is '[\"******\"]', which is not a mapping, in JSON."),
+            ("TERCEL_GLOBALS", "hush", "TERCEL_GLOBALS is '******', which is not a mapping, in JSON."),
+            (
+                "TERCEL_PLUGIN_DEFAULTS",
+                '[{"type": "", "values": {"x": "hush"}}]',
+                'TERCEL_PLUGIN_DEFAULTS is \'[{"type":"","values":{"x":"******"}}]\', '
+                "which is not a list of plugin defaults, each with type, values and perhaps forced.",
+            ),
+            (
+                "TERCEL_ENCRYPTION_KEY",
+                "aHVzaA==",
+                "TERCEL_ENCRYPTION_KEY is '******', which is not 32 bytes in base64.",
+            ),
+        ],
+    )
+    def test_given_something_else_then_it_is_refused_and_no_secret_is_told(
+        self, name: str, value: str, message: str
+    ) -> None:
+        with pytest.raises(InvalidSettingError) as caught:
+            read_settings({name: value})
+
+        assert caught.value.message == message
+        assert caught.value.hint == "Unset means empty."
+
+    def test_given_a_configuration_then_it_is_between_the_environment_and_the_default(self) -> None:
+        configured = {
+            "slots": Given("5", "tercel.slots", "a.yml:2"),
+            "synchronous": Given("NORMAL", "tercel.synchronous", "a.yml:3"),
+            "home": Given("/one", "tercel.home", "a.yml:4"),
+        }
+
+        settings = read_settings({"TERCEL_SLOTS": "3", "TERCEL_HOME": ""}, configured, home=Path("/two"))
+
+        assert (settings.slots, settings.synchronous, settings.home) == (3, "NORMAL", Path("/two"))
+
+    def test_given_several_values_that_do_not_fit_then_all_are_told_with_their_places(self) -> None:
+        with pytest.raises(InvalidSettingError) as caught:
+            read_settings({"TERCEL_PORT": "x"}, {"slots": Given("0", "tercel.slots", "a.yml:2")})
+
+        assert caught.value.message.splitlines() == [
+            "a.yml:2: tercel.slots is '0', which is not a whole number of at least 1. "
+            "Unset means 4 for each CPU, at least 8.",
+            "TERCEL_PORT is 'x', which is not a port, from 0 to 65535. Unset means 8080.",
+        ]
 
     def test_given_the_command_line_then_it_wins(self) -> None:
         settings = read_settings({"TERCEL_HOME": "/one", "TERCEL_SLOTS": "3"}, home=Path("/two"), slots=None)
