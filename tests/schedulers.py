@@ -11,11 +11,13 @@ from typing import Any, cast
 from msgspec.structs import replace
 
 from tercel.errors import TercelError
-from tercel.model import Execution, State, StateChange
+from tercel.model import Execution, LogEntry, State, StateChange
 from tercel.model.flow import Flow
 from tercel.model.inputs import resolve_inputs
+from tercel.model.jobs import TriggerJob, TriggerResult
 from tercel.model.labels import execution_labels
 from tercel.model.source import read_flow
+from tercel.model.trigger import Trigger
 from tercel.plugins import catalog
 from tercel.scheduler import FlowTriggers, Rendering, Scheduler, TriggeringFlows
 from tercel.store import (
@@ -59,7 +61,12 @@ class MemoryStore:
         self.saved_windows: dict[WindowKey, TriggerWindow] = {}
         self.rows: dict[str, Execution] = {}
         self.fault: Callable[[str], object] = lambda when: None
-        self.flows = self.executions = self.triggers = self
+        self.lines: list[LogEntry] = []
+        self.dead: set[str] = set()
+        self.flows = self.executions = self.triggers = self.logs = self
+
+    async def dead_owners(self, owners: Iterable[str]) -> set[str]:
+        return self.dead & set(owners)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[MemoryTransaction]:
@@ -71,6 +78,11 @@ class MemoryStore:
         for write in tx.writes:
             write()
         self.fault("after")
+
+    # logs
+
+    def write_logs(self, entries: Iterable[LogEntry]) -> None:
+        self.lines.extend(entries)
 
     # flows
 
@@ -178,6 +190,46 @@ class Starts:
         return promise
 
 
+class Runner:
+    """Evaluates triggers as a test says; for the schedulers of one process."""
+
+    def __init__(self, most: int = 8, group: str = "") -> None:
+        self.most = most
+        self.group = group
+        self.jobs: list[tuple[TriggerJob, Callable[[TriggerResult], object]]] = []
+        self.begun: list[TriggerJob] = []
+        self.stopped: list[str] = []
+        self.discarded: list[str] = []
+        self.trial = TriggerResult()
+
+    @property
+    def room(self) -> int:
+        return self.most - len(self.jobs)
+
+    def serves(self, trigger: Trigger) -> bool:
+        return (trigger.worker_group.key if trigger.worker_group else "") == self.group
+
+    def start(self, job: TriggerJob, done: Callable[[TriggerResult], object]) -> None:
+        self.jobs.append((job, done))
+        self.begun.append(job)
+
+    def run(self, job: TriggerJob) -> TriggerResult:
+        self.begun.append(job)
+        return self.trial
+
+    def stop(self, execution_id: str) -> None:
+        self.stopped.append(execution_id)
+
+    def discard(self, job: TriggerJob) -> None:
+        self.discarded.append(job.execution_id)
+
+    def finish(self, result: TriggerResult | None = None, **values: Any) -> TriggerJob:
+        """The evaluation that began first ends; it finds nothing where nothing is said."""
+        job, done = self.jobs.pop(0)
+        done(result or TriggerResult(**{"memory": job.memory, **values}))
+        return job
+
+
 class World:
     """One home; `scheduler` is that of the process at hand."""
 
@@ -193,10 +245,12 @@ class World:
         self.restart()
 
     def restart(self) -> None:
-        """A new process, with nothing in memory."""
-        self.scheduler, self.flows = self.another()
+        """A new process, with nothing in memory; the one before is dead."""
+        self.store.dead.add(f"process {self.processes}")
+        self.runner = Runner()
+        self.scheduler, self.flows = self.another(self.runner)
 
-    def another(self) -> tuple[Scheduler, TriggeringFlows]:
+    def another(self, runner: Runner | None = None) -> tuple[Scheduler, TriggeringFlows]:
         store = cast("Store", self.store)
         flows = TriggeringFlows(store, lambda source: read_flow(source, catalog()))
         self.rendering = Rendering(functions=lambda flow: {}, warn=self.warn, surroundings={"envs": {"a": "b"}})
@@ -211,6 +265,7 @@ class World:
             on_error=self.errors.append,
             clock=lambda: self.now,
             zone=self.zone,
+            runner=runner,
             **self.properties,
         )
         return scheduler, flows

@@ -57,6 +57,10 @@ def flow_trigger(id: str = "after", **properties: Any) -> Node:
     return {"id": id, "type": f"{CORE}.trigger.Flow", **properties}
 
 
+def poll(id: str = "poll", **properties: Any) -> Node:
+    return {"id": id, "type": f"{CORE}.http.Trigger", "uri": "http://127.0.0.1:9/", **properties}
+
+
 def a_text(*triggers: Node, id: str = "owner", namespace: str = "company.team", **properties: Any) -> str:
     """The YAML of a flow with these triggers."""
     return flow(echo("a", "b"), id=id, namespace=namespace, triggers=list(triggers), **properties)

@@ -1,13 +1,13 @@
-"""What a plugin imports, and all it may reach: task bases, the run context, task runners.
+"""What a plugin imports, and all it may reach: bases of tasks and polling triggers, the run context, task runners.
 
 A plugin knows nothing of stores, workers or settings; whatever it needs of them comes through `RunContext`.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import BinaryIO, ClassVar, Literal, NamedTuple, Protocol
+from typing import BinaryIO, ClassVar, Literal, NamedTuple, Protocol, cast
 
 from tercel.errors import ExpressionError, MissingToolError, TaskFailedError, TaskKilledError, TaskTimeoutError
 from tercel.model.catalog import plugin
@@ -16,9 +16,11 @@ from tercel.model.jobs import ExecutionUpdate
 from tercel.model.logs import LogEntry
 from tercel.model.state import State
 from tercel.model.task import Dynamic, DynamicDuration, LogLevel, Part, Problem, Task
+from tercel.model.trigger import TimedTrigger
 from tercel.model.working_directory import NamespaceFiles
 
 __all__ = [
+    "NEVER_HANDED_DOWN",
     "Command",
     "Dynamic",
     "DynamicDuration",
@@ -34,8 +36,11 @@ __all__ = [
     "NamespaceFolder",
     "Outputs",
     "Part",
+    "PollContext",
+    "PollingTrigger",
     "Problem",
     "PurgeResult",
+    "Resource",
     "RunContext",
     "RunnableTask",
     "State",
@@ -44,6 +49,7 @@ __all__ = [
     "TaskLogger",
     "TaskRunner",
     "TaskTimeoutError",
+    "handed_down",
     "parse_duration",
     "plugin",
 ]
@@ -234,6 +240,14 @@ class TaskLogger(Protocol):
         ...
 
 
+class Resource(Protocol):
+    """Something to be closed."""
+
+    def close(self) -> None:
+        """Let go of it; never raises."""
+        ...
+
+
 class RunContext(Protocol):
     """All a task may reach while it runs, on one worker, in one attempt."""
 
@@ -384,6 +398,25 @@ class RunContext(Protocol):
         """While the block runs, processes that this thread starts see of tercel's files only those of this task."""
         ...
 
+    def outside_path(self, path: Path) -> Path | None:
+        """Where other processes of this machine, such as a container engine, see *path*; None where they do not.
+
+        Of the working directory and the folders beside it.
+        """
+        ...
+
+    @property
+    def resources(self) -> MutableMapping[object, Resource]:
+        """What lives as long as the working directory, by any key; it is closed before the directory is removed."""
+        ...
+
+    def note_leftover(self, runner_type: str, note: Mapping[str, str]) -> Callable[[], None]:
+        """Have *note* given to `TaskRunner.remove_leftover` of *runner_type* should this process die.
+
+        To be called before what it is about is made; gives what forgets the note, for when that is gone.
+        """
+        ...
+
     def setting(self, name: str, default: object = None) -> object:
         """A setting of the worker, such as `script.warning-on-std-err`."""
         ...
@@ -406,6 +439,10 @@ class RunnableTask(Task, frozen=True, kw_only=True):
     updates_execution: ClassVar[bool] = False
     """True for tasks that change the execution itself (Labels, SetVariables); not allowed in a WorkingDirectory."""
 
+    def works_outside(self, settings: Mapping[str, object]) -> bool:
+        """Whether others than this process's own children have to see the working directory, as container engines."""
+        return False
+
     def run(self, context: RunContext) -> Outputs:
         """Do the work, in a thread of its own.
 
@@ -416,6 +453,60 @@ class RunnableTask(Task, frozen=True, kw_only=True):
         raise NotImplementedError
 
 
+class PollContext(RunContext, Protocol):
+    """All a polling trigger may reach while it is evaluated, and it is evaluated on one worker at a time.
+
+    Files that it saves belong to the execution that it is going to start; where it starts none they are removed.
+    """
+
+    @property
+    def memory(self) -> MutableMapping[str, object]:
+        """What the trigger keeps from one evaluation to the next: JSON values, by any key.
+
+        It is written in the transaction that starts the execution, so both are there or neither is. Of an evaluation
+        that fails nothing is kept.
+        """
+        ...
+
+
+class PollingTrigger(TimedTrigger, frozen=True, kw_only=True):
+    """A trigger that a worker asks again and again whether there is something to start an execution for.
+
+    Each thing leads to one execution, whatever crashes, where the trigger keeps in its memory what it has taken and
+    changes nothing outside before that is written: `evaluate` looks, and `settle` changes.
+
+    Attributes:
+        interval: from the end of one evaluation to the next one.
+    """
+
+    settles: ClassVar[bool] = False
+    """True where `settle` has something to do."""
+
+    interval: timedelta = timedelta(minutes=1)
+
+    def problems(self) -> Iterator[Problem]:
+        """What all triggers check, and an interval that is none."""
+        yield from super().problems()
+        if self.interval <= timedelta(0):
+            message = "'interval' is not longer than nothing."
+            yield Problem(message, "Write a duration such as PT1M.", "trigger.interval", ("interval",))
+
+    def evaluate(self, context: PollContext) -> Mapping[str, object] | None:
+        """What the execution to start sees as `trigger`; None to start none. It may be asked twice for one thing.
+
+        Raises:
+            TercelError: it cannot be said now; the trigger is asked again after its interval.
+        """
+        raise NotImplementedError
+
+    def settle(self, context: PollContext) -> None:
+        """Do to the outside what is to be done once the execution is there, such as moving away what it was given.
+
+        What that is the memory says. After a crash it is called again, and after an error with each interval until it
+        succeeds; before that the trigger is not evaluated.
+        """
+
+
 class Command(Part, frozen=True, kw_only=True):
     """What a task runner starts.
 
@@ -424,18 +515,49 @@ class Command(Part, frozen=True, kw_only=True):
         env: set on top of what the task runner itself hands down.
         directory: working directory, absolute; the command sees it under `visible_directory`.
         input_paths: files the command line names, which a container has to be given.
+        shared_paths: folders outside of this task's own that the command reads, too.
+        image: container image to run in, where the task runner names none.
+        keeps_entry_point: the image's own entry point gets *argv* as its arguments.
+        returns_files: False where nobody looks at what the command leaves in *directory*.
     """
 
     argv: list[str]
     env: dict[str, str]
     directory: Path
     input_paths: list[Path] = []
+    shared_paths: list[Path] = []
+    image: str = ""
+    keeps_entry_point: bool = False
+    returns_files: bool = True
+
+
+def handed_down(names: object, environment: Mapping[str, str]) -> dict[str, str]:
+    """What of the worker's *environment* scripts get because a setting names it; never what is for Tercel alone.
+
+    Args:
+        names: the setting `script.environment`: a list, or a text with commas or blanks between them.
+        environment: such as `os.environ`.
+    """
+    if isinstance(names, str):
+        names = names.replace(",", " ").split()
+    return {
+        name: environment[name]
+        for name in cast("Iterable[str]", names or ())
+        if name in environment and not name.startswith(NEVER_HANDED_DOWN)
+    }
+
+
+NEVER_HANDED_DOWN = ("SECRET_", "KESTRA_", "TERCEL_")
+"""How the names of variables begin that scripts never inherit."""
 
 
 class TaskRunner(Part, frozen=True, kw_only=True):
     """Where a script's commands run: Process or Docker."""
 
     family: ClassVar[str] = "task runner"
+
+    is_container: ClassVar[bool] = False
+    """True where commands run in an image's own file system."""
 
     type: str
 
@@ -451,6 +573,23 @@ class TaskRunner(Part, frozen=True, kw_only=True):
         streams side by side. Kill and timeout end the command and all its descendants, and raise.
         """
         raise NotImplementedError
+
+    def environment_id(self, image: str, context: RunContext) -> str:
+        """What tells what is installed there where commands run from what is elsewhere; "" for this machine.
+
+        Args:
+            image: as `Command.image`.
+            context: of the task.
+        """
+        return ""
+
+    @classmethod
+    def remove_leftover(cls, note: Mapping[str, str]) -> None:
+        """Remove what a process that died has left, by what `RunContext.note_leftover` was told.
+
+        Raises:
+            Exception: it cannot be removed now; it is tried again later.
+        """
 
     def visible_directory(self, directory: Path) -> str:
         """The path under which the command sees *directory*."""

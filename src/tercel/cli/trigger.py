@@ -1,4 +1,4 @@
-"""`tercel trigger`: what starts the saved flows by itself, and where each stands."""
+"""`tercel trigger`: what starts the saved flows by itself, where each stands, and what a polling trigger finds."""
 
 import json
 from collections.abc import Iterator
@@ -15,8 +15,10 @@ from tercel.model.json_form import instant_text
 from tercel.model.source import read_flow
 from tercel.model.trigger import Trigger
 from tercel.plugins import catalog
+from tercel.scheduler import problem_of
 from tercel.server import Home, open_home, read_home
-from tercel.store import TriggerState
+from tercel.settings import Settings
+from tercel.store import FlowRevision, TriggerState
 
 _FLOW = click.argument("name", metavar="FLOW")
 _TRIGGER = click.argument("trigger_id", metavar="TRIGGER")
@@ -60,8 +62,9 @@ def list_(namespace: str | None, flow_id: str | None, as_json: bool, home: Path 
         state = row.state
         when = "" if state is None or state.next_at is None or row.why_off else f"  next {instant_text(state.next_at)}"
         last = "" if state is None or state.execution_id is None else f"  execution {state.execution_id}"
+        problem = "" if state is None or not problem_of(state) else f"  failed last: {problem_of(state)}"
         name = f"{row.flow.namespace}.{row.flow.id}  {row.trigger.id}  {row.trigger.type}"
-        click.echo(f"{name}  {row.why_off or 'enabled'}{when}{last}")
+        click.echo(f"{name}  {row.why_off or 'enabled'}{when}{last}{problem}")
 
 
 @trigger.command()
@@ -82,9 +85,36 @@ def disable(name: str, trigger_id: str, home: Path | None) -> None:
     _switch(home, name, trigger_id, disabled=True)
 
 
-def _switch(home: Path | None, name: str, trigger_id: str, *, disabled: bool) -> None:
+@trigger.command("test")
+@_FLOW
+@_TRIGGER
+@home_option
+@click.pass_context
+def try_out(context: click.Context, name: str, trigger_id: str, home: Path | None) -> None:
+    """Evaluate a polling trigger now, and start nothing: print what an execution would see as `trigger`.
+
+    That is JSON, secrets masked; nothing is printed where nothing would be started. What the trigger keeps stays as it
+    is, and files that it saves are removed again. Its log goes to standard error.
+    """
     settings = settings_of(home)
-    word = "disable" if disabled else "enable"
+    flow = _flow_with(settings, name, trigger_id)
+    with open_home(settings, what="tercel trigger test", recover=False) as engine:
+        is_due, result = engine.call(engine.scheduler.try_out(flow.namespace, flow.id, trigger_id))
+        for entry in result.entries:
+            click.echo(f"{entry.level:<5} {entry.message}", err=True)
+        if not is_due:
+            click.echo("Its conditions do not hold: by itself it would not be evaluated now.", err=True)
+        if result.problem:
+            click.echo(click.style("Error: ", fg="red") + f"The evaluation failed: {result.problem}", err=True)
+            context.exit(1)
+        if result.variables is None:
+            click.echo("There is nothing to start an execution for.", err=True)
+            return
+        click.echo(engine.mask(json.dumps(result.variables, ensure_ascii=False, indent=2)))
+
+
+def _flow_with(settings: Settings, name: str, trigger_id: str) -> FlowRevision:
+    """The flow that is meant; it has the trigger. Raises NotFoundError."""
     with read_home(settings) as opened:
         flow = meant_flow(opened, name)
         known = [row.trigger.id for row in _rows(opened, flow.namespace, flow.id)]
@@ -93,6 +123,13 @@ def _switch(home: Path | None, name: str, trigger_id: str, *, disabled: bool) ->
             f"The flow {flow.namespace}.{flow.id} has no trigger {trigger_id!r}.",
             f"Its triggers are: {', '.join(known)}." if known else "It has none.",
         )
+    return flow
+
+
+def _switch(home: Path | None, name: str, trigger_id: str, *, disabled: bool) -> None:
+    settings = settings_of(home)
+    word = "disable" if disabled else "enable"
+    flow = _flow_with(settings, name, trigger_id)
     with open_home(settings, what=f"tercel trigger {word}", recover=False) as engine:
         call = engine.scheduler.set_disabled(flow.namespace, flow.id, trigger_id, disabled=disabled)
         engine.call(call)
@@ -109,7 +146,7 @@ def _rows(home: Home, namespace: str | None, flow_id: str | None) -> Iterator[_R
         if flow_id not in (None, saved.id) or "triggers" not in saved.source:
             continue
         try:
-            flow = read_flow(saved.source, catalog())
+            flow = read_flow(saved.source, catalog(), home.settings.plugin_defaults)
         except UserError as error:
             click.echo(f"Warning: {saved.namespace}.{saved.id} cannot be read: {error.message}", err=True)
             continue
@@ -128,4 +165,5 @@ def _json(row: _Row) -> dict[str, object]:
         "disabled": bool(row.why_off),
         "nextDate": None if next_at is None or row.why_off else instant_text(next_at),
         "executionId": None if state is None else state.execution_id,
+        "problem": None if state is None else problem_of(state) or None,
     }

@@ -1,4 +1,4 @@
-"""WorkerJob and WorkerResult: what travels to a worker and back."""
+"""What travels to a worker and back: WorkerJob and WorkerResult of tasks, TriggerJob and TriggerResult of triggers."""
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
@@ -6,8 +6,10 @@ from datetime import datetime, timedelta
 import msgspec
 
 from tercel.model.execution import TaskRun
+from tercel.model.logs import LogEntry
 from tercel.model.state import State
 from tercel.model.task import Task
+from tercel.model.trigger import Trigger
 
 
 class WorkerJob(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,3 +82,50 @@ class WorkerResult(msgspec.Struct, frozen=True, kw_only=True):
     def duration(self) -> timedelta:
         """How long the attempt took."""
         return self.ended_at - self.started_at
+
+
+class TriggerJob(msgspec.Struct, frozen=True, kw_only=True):
+    """One evaluation of a polling trigger.
+
+    Attributes:
+        execution_id: of the execution that it starts, should it start one.
+        variables: what expressions see.
+        memory: what the trigger has kept.
+        is_settling: it is to settle what it has found before; nothing is started.
+        is_trial: nothing is started, and no file of it is kept.
+        leftover_id: the execution that was to be started by an evaluation whose process has died, and whose files are
+            to be removed; "" where there is none.
+    """
+
+    execution_id: str
+    namespace: str
+    flow_id: str
+    trigger: Trigger
+    variables: Mapping[str, object] = {}
+    memory: Mapping[str, object] = {}
+    is_settling: bool = False
+    is_trial: bool = False
+    leftover_id: str = ""
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What tells the trigger from all others."""
+        return self.namespace, self.flow_id, self.trigger.id
+
+
+class TriggerResult(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of a TriggerJob.
+
+    Attributes:
+        variables: what the execution to start sees as `trigger`; None to start none.
+        memory: what the trigger keeps from now on.
+        problem: why it failed, for people, secrets masked; empty otherwise.
+        entries: what it has logged, secrets masked.
+        has_files: it has saved files of the execution to start.
+    """
+
+    variables: Mapping[str, object] | None = None
+    memory: Mapping[str, object] = {}
+    problem: str = ""
+    entries: tuple[LogEntry, ...] = ()
+    has_files: bool = False

@@ -1,12 +1,12 @@
 """Trigger: what every trigger shares, and what each kind of trigger has to say to the scheduler.
 
-Pure. A kind is how a trigger comes to start an execution: by dates, by changes of other executions, by being asked
-again and again. What each trigger does is in `plugins/triggers.py`.
+Pure. A kind is how a trigger comes to start an execution: by dates, by changes of other executions, by web requests.
+Triggers that are asked again and again do I/O: their base is `PollingTrigger` in `plugin_api.py`.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta, tzinfo
-from typing import Annotated, ClassVar, Literal, Protocol
+from typing import Annotated, ClassVar, Literal
 
 import msgspec
 
@@ -15,7 +15,7 @@ from tercel.model.condition import Basis, Condition, ConditionContext, FlowName,
 from tercel.model.dates import offset_text
 from tercel.model.labels import label_problems
 from tercel.model.state import TERMINAL, State
-from tercel.model.task import Labels, LogLevel, Part, Problem, WorkerGroup
+from tercel.model.task import Dynamic, Labels, LogLevel, Part, Problem, WorkerGroup
 
 
 class Trigger(Part, frozen=True, kw_only=True):
@@ -81,7 +81,30 @@ class DateContext(msgspec.Struct, frozen=True, kw_only=True):
     render: Callable[[str, Mapping[str, object]], str]
 
 
-class DatedTrigger(Trigger, frozen=True, kw_only=True):
+class TimedTrigger(Trigger, frozen=True, kw_only=True):
+    """Is looked at when its time has come."""
+
+    def zone(self, context: DateContext) -> tzinfo:
+        """The time zone that its dates are meant in."""
+        return context.zone
+
+    def holds_at(self, context: DateContext, date: datetime) -> bool:
+        """Say whether all conditions hold at *date*. Raises UserError where that cannot be said."""
+        seen = self.condition_context(context, date)
+        return all(condition.test(seen) for condition in self.tested_conditions())
+
+    def condition_context(self, context: DateContext, date: datetime) -> ConditionContext:
+        """What its conditions see at *date*."""
+        local = date.astimezone(self.zone(context))
+        trigger = {"id": self.id, "type": self.type, "date": offset_text(local)}
+        return ConditionContext(
+            flow=context.flow,
+            render=lambda text, extra: context.render(text, {"trigger": trigger, **extra}),
+            date=local,
+        )
+
+
+class DatedTrigger(TimedTrigger, frozen=True, kw_only=True):
     """Starts an execution at each of its dates.
 
     Attributes:
@@ -104,11 +127,6 @@ class DatedTrigger(Trigger, frozen=True, kw_only=True):
     def not_before(self, now: datetime) -> datetime | None:
         """Dates before this one are too late to be started; None where none is."""
         return None
-
-    def holds_at(self, context: DateContext, date: datetime) -> bool:
-        """Say whether all conditions hold at *date*. Raises UserError where that cannot be said."""
-        seen = self._condition_context(context, date)
-        return all(condition.test(seen) for condition in self.tested_conditions())
 
     def next_date(self, context: DateContext, after: datetime) -> datetime | None:
         """The next date to look at after *after*, in UTC; None where there is none within ten years.
@@ -139,19 +157,6 @@ class DatedTrigger(Trigger, frozen=True, kw_only=True):
                 seen[name] = offset_text(other)
         return seen
 
-    def zone(self, context: DateContext) -> tzinfo:
-        """The time zone that its dates are meant in."""
-        return context.zone
-
-    def _condition_context(self, context: DateContext, date: datetime) -> ConditionContext:
-        local = date.astimezone(self.zone(context))
-        trigger = {"id": self.id, "type": self.type, "date": offset_text(local)}
-        return ConditionContext(
-            flow=context.flow,
-            render=lambda text, extra: context.render(text, {"trigger": trigger, **extra}),
-            date=local,
-        )
-
     def _search(
         self, context: DateContext, start: datetime, conditions: Sequence[Condition], *, backwards: bool = False
     ) -> tuple[datetime | None, bool]:
@@ -174,7 +179,7 @@ class DatedTrigger(Trigger, frozen=True, kw_only=True):
 
     def _fails_by(self, context: DateContext, date: datetime, conditions: Sequence[Condition]) -> Basis | None:
         """What decides the condition that does not hold at *date*; None where all do."""
-        seen = self._condition_context(context, date)
+        seen = self.condition_context(context, date)
         try:
             return min((one.basis() for one in conditions if not one.test(seen)), default=None)
         except UserError:
@@ -213,27 +218,30 @@ class ReactingTrigger(Trigger, frozen=True, kw_only=True):
         return ()
 
 
-class PollContext(Protocol):
-    """What a polling trigger may reach; a run context is one."""
-
-    def render(self, template: str, extra: Mapping[str, object] | None = None) -> str:
-        """Render a text; *extra* variables win over the context's. Raises ExpressionError."""
-        ...
-
-
-class PollingTrigger(Trigger, frozen=True, kw_only=True):
-    """Is asked again and again whether there is something to start an execution for.
+class RequestedTrigger(Trigger, frozen=True, kw_only=True):
+    """Starts an execution for each web request that knows its key.
 
     Attributes:
-        interval: from one time to the next.
+        key: what the address of the request has to end with; it is as good as a password.
     """
 
-    interval: timedelta = timedelta(minutes=1)
+    key: Dynamic | None = None
 
-    def evaluate(self, context: PollContext) -> Mapping[str, object] | None:
-        """What the execution to start sees as `trigger`; None to start none.
+    def admits(self, key: str, given: str) -> bool:
+        """Say whether a request has the key; takes the same time however much of it is right.
 
-        Raises:
-            TercelError: it cannot be said now; the trigger is asked again after its interval.
+        Args:
+            key: the trigger's own, rendered.
+            given: the one of the request.
         """
         raise NotImplementedError
+
+    def variables(
+        self, body: str, headers: Mapping[str, Sequence[str]], parameters: Mapping[str, Sequence[str]]
+    ) -> dict[str, object]:
+        """What executions see as `trigger`."""
+        raise NotImplementedError
+
+    def holds_for(self, context: ConditionContext) -> bool:
+        """Say whether all conditions hold. Raises UserError where that cannot be said."""
+        return all(condition.test(context) for condition in self.tested_conditions())

@@ -146,6 +146,8 @@ _FAMILIES: Mapping[str, tuple[str, ...]] = {
         "io.kestra.plugin.fs.http.Request",
         "io.kestra.plugin.core.http.Download",
         "io.kestra.plugin.fs.http.Download",
+        "io.kestra.plugin.core.http.Trigger",
+        "io.kestra.plugin.fs.http.Trigger",
     ),
     "triggers": (
         "io.kestra.plugin.core.trigger.Schedule",
@@ -180,6 +182,7 @@ _FAMILIES: Mapping[str, tuple[str, ...]] = {
         "io.kestra.plugin.core.runner.Process",
         "io.kestra.core.models.tasks.runners.types.ProcessTaskRunner",
     ),
+    "scripts.docker.properties": ("io.kestra.plugin.scripts.runner.docker.Docker",),
     "scripts": tuple(
         f"io.kestra.plugin.scripts.{language}.{kind}" for language in _LANGUAGES for kind in ("Script", "Commands")
     ),

@@ -1,4 +1,4 @@
-"""core.http.*: Request and Download. What a request is made of, and what comes back; no retries of its own."""
+"""core.http.*: Request, Download and Trigger. What a request is made of, what comes back; no retries of its own."""
 
 import json
 import re
@@ -13,6 +13,8 @@ from tercel.plugin_api import (
     MissingToolError,
     Outputs,
     Part,
+    PollContext,
+    PollingTrigger,
     RunContext,
     RunnableTask,
     TaskFailedError,
@@ -31,6 +33,7 @@ _LONGEST_NAME = 200
 _LONGEST_SUFFIX = 20
 _CONNECT_S = 10.0
 _READ_S = 10.0
+_FALSE = frozenset({"", "false", "0", "-0", "null"})
 
 
 class HttpAuth(Part, frozen=True, kw_only=True):
@@ -270,6 +273,64 @@ class Download(_HttpTask, frozen=True, kw_only=True):
             return Outputs(uri=uri, code=response.status_code, length=length, headers=_headers(response))
 
 
+@plugin(
+    "io.kestra.plugin.core.http.Trigger",
+    aliases=["io.kestra.plugin.fs.http.Trigger"],
+)
+class Trigger(PollingTrigger, frozen=True, kw_only=True):
+    """Start an execution when an HTTP request is answered as it should be.
+
+    The request is sent again after each interval, but not while an execution that it started runs. A status of 400 or
+    more is an answer like others. Executions see as `trigger` what Request gives: `uri`, `code`, `headers` and `body`.
+
+    Attributes:
+        uri: the address, http or https.
+        body: text to send; `application/json` unless *contentType* says otherwise.
+        form_data: fields to send; files with `contentType: multipart/form-data`.
+        response_condition: an execution is started unless it renders to an empty text, `false`, `null`, `0` or `-0`; it
+            sees `response.statusCode`, `response.body` and `response.headers`.
+        encrypt_body: needs an encryption key, which only a server has.
+    """
+
+    uri: Dynamic
+    method: Dynamic = "GET"
+    body: Dynamic | None = None
+    form_data: dict[str, object] | Dynamic | None = None
+    content_type: Dynamic | None = None
+    headers: dict[str, Dynamic] | Dynamic | None = None
+    params: dict[str, object] | Dynamic | None = None
+    options: HttpOptions | None = None
+    ssl_options: SslOptions | None = None
+    response_condition: Dynamic = "{{ response.statusCode < 400 }}"
+    encrypt_body: bool = False
+
+    def evaluate(self, context: PollContext) -> Outputs | None:
+        """Send the request, and give the answer where it meets the condition."""
+        answer = self._request().run(context)
+        response = {"statusCode": answer["code"], "body": answer["body"], "headers": answer["headers"]}
+        if context.render(self.response_condition, {"response": response}).strip() in _FALSE:
+            context.logger.debug(f"{_shown(str(answer['uri']))} answered {answer['code']}: not what is waited for.")
+            return None
+        return answer
+
+    def _request(self) -> Request:
+        return Request(
+            id=self.id,
+            type=self.type,
+            uri=self.uri,
+            method=self.method,
+            body=self.body,
+            form_data=self.form_data,
+            content_type=self.content_type,
+            headers=self.headers,
+            params=self.params,
+            options=self.options,
+            ssl_options=self.ssl_options,
+            allow_failed=True,
+            encrypt_body=self.encrypt_body,
+        )
+
+
 class _Line:
     """The connection that a request uses at the moment, which a kill or timeout cuts.
 
@@ -477,7 +538,7 @@ def _plain(value: object) -> str:
 
 def _is_on(context: RunContext, value: bool | str | None) -> bool:
     if isinstance(value, str):
-        return context.render(value).strip() not in {"", "false", "0", "-0"}
+        return context.render(value).strip() not in _FALSE
     return bool(value)
 
 

@@ -19,7 +19,7 @@ from tercel.model.cron import Cron
 from tercel.model.dates import find_zone, parse_instant
 from tercel.model.state import State
 from tercel.model.task import Dynamic, Labels, Part, Problem
-from tercel.model.trigger import DateContext, DatedTrigger, ReactingTrigger, Trigger
+from tercel.model.trigger import DateContext, DatedTrigger, ReactingTrigger, RequestedTrigger
 
 _OLD = "io.kestra.core.models.triggers.types"
 _NEW = "io.kestra.plugin.core.trigger"
@@ -362,14 +362,8 @@ def _is_windowed(condition: Condition) -> bool:
 
 
 @plugin(f"{_NEW}.Webhook", aliases=[f"{_OLD}.Webhook"])
-class Webhook(Trigger, frozen=True, kw_only=True):
-    """Start an execution by a web request that knows the key.
-
-    Attributes:
-        key: what the address of the request has to end with; it is as good as a password.
-    """
-
-    key: Dynamic | None = None
+class Webhook(RequestedTrigger, frozen=True, kw_only=True):
+    """Start an execution by a web request that knows the key."""
 
     def problems(self) -> Iterator[Problem]:
         """What all triggers check, the key, and conditions that need several executions."""
@@ -385,12 +379,7 @@ class Webhook(Trigger, frozen=True, kw_only=True):
                 yield Problem(message, "Remove this condition.", "webhook.multipleCondition", ("conditions", index))
 
     def admits(self, key: str, given: str) -> bool:
-        """Say whether a request has the key; takes the same time however much of it is right.
-
-        Args:
-            key: the trigger's own, rendered.
-            given: the one of the request.
-        """
+        """Say whether a request has the key; takes the same time however much of it is right."""
         return bool(key) and hmac.compare_digest(key.encode(), given.encode())
 
     def variables(
@@ -402,10 +391,6 @@ class Webhook(Trigger, frozen=True, kw_only=True):
             "headers": {name: list(values) for name, values in headers.items()},
             "parameters": {name: list(values) for name, values in parameters.items()},
         }
-
-    def holds_for(self, context: ConditionContext) -> bool:
-        """Say whether all conditions hold. Raises UserError where that cannot be said."""
-        return all(condition.test(context) for condition in self.conditions)
 
 
 _LONGEST_KEY = 256

@@ -11,13 +11,15 @@ from typing import Literal, cast
 import msgspec
 from msgspec.structs import replace
 
-from tercel.errors import UserError
+from tercel.errors import ConflictError, UserError
 from tercel.model.flow import Flow
+from tercel.model.jobs import TriggerResult
 from tercel.model.labels import label_problems
 from tercel.model.shapes import shape_of
 from tercel.model.state import State
 from tercel.model.task import Part
 from tercel.model.trigger import DateContext, DatedTrigger, Trigger
+from tercel.plugin_api import PollingTrigger
 from tercel.store import TriggerKey, TriggerState
 
 Recovery = Literal["ALL", "LAST", "NONE"]
@@ -54,6 +56,20 @@ class Backfill(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     previous_next_execution_date: datetime | None = None
 
 
+class Evaluation(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """A polling trigger is being evaluated; while it is, nobody else evaluates it.
+
+    Attributes:
+        owner: the process that does.
+        execution_id: of the execution that it starts, should it start one; no other evaluation has the same.
+        started_at: when it began, aware UTC.
+    """
+
+    owner: str
+    execution_id: str
+    started_at: datetime
+
+
 class Detail(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """What a trigger's state keeps besides.
 
@@ -61,12 +77,22 @@ class Detail(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_def
         definition: tells whether the trigger has been changed in its flow since.
         date: the date that an execution was started for last, aware UTC.
         triggered_at: when that was, aware UTC.
+        evaluation: the one under way of a polling trigger.
+        evaluated_at: when the last one ended, aware UTC.
+        problem: why the last one failed; empty where it did not.
+        memory: what a polling trigger keeps for itself.
+        settle_at: when it is to be settled what an evaluation has found, aware UTC; None where nothing is.
     """
 
     definition: str = ""
     date: datetime | None = None
     triggered_at: datetime | None = None
     backfill: Backfill | None = None
+    evaluation: Evaluation | None = None
+    evaluated_at: datetime | None = None
+    problem: str = ""
+    memory: dict[str, object] = {}
+    settle_at: datetime | None = None
 
 
 def detail_of(state: TriggerState) -> Detail:
@@ -79,6 +105,21 @@ def backfill_of(state: TriggerState) -> Backfill | None:
     return detail_of(state).backfill
 
 
+def last_date_of(state: TriggerState) -> datetime | None:
+    """The date that an execution was started for last, aware UTC; None where none was."""
+    return detail_of(state).date
+
+
+def evaluation_of(state: TriggerState) -> Evaluation | None:
+    """The evaluation under way; None where there is none."""
+    return detail_of(state).evaluation if "evaluation" in state.detail else None
+
+
+def problem_of(state: TriggerState) -> str:
+    """Why the last evaluation failed; empty where it did not."""
+    return detail_of(state).problem
+
+
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """What comes of a trigger whose time has come.
 
@@ -87,12 +128,14 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
         date: start an execution for this date; None to start none.
         error: why that cannot be started; None where it can.
         backfill: the one that the date belongs to; None where it belongs to none.
+        evaluates: a worker has to say what comes of it; the state is as it was.
     """
 
     state: TriggerState
     date: datetime | None = None
     error: UserError | None = None
     backfill: Backfill | None = None
+    evaluates: bool = False
 
 
 class Plan:
@@ -149,7 +192,8 @@ class Plan:
         return self._restarted(renewed, detail, now)
 
     def _restarted(self, state: TriggerState, detail: Detail, now: datetime) -> TriggerState:
-        """Go on from *now*: dates before that were not missed."""
+        """Go on from *now*: dates before that were not missed, and of an evaluation under way nothing is taken."""
+        detail = replace(detail, evaluation=None)
         if not self.is_on or state.disabled:
             return _written(state, now, detail, next_at=None)
         next_at, backfill = self._next(now), detail.backfill
@@ -162,6 +206,22 @@ class Plan:
         return _written(state, now, replace(detail, backfill=going_on), next_at=date)
 
     # Time passes
+
+    @property
+    def is_polling(self) -> bool:
+        """Whether a worker has to say what comes of the trigger."""
+        return isinstance(self.trigger, PollingTrigger)
+
+    def due_at(self, state: TriggerState) -> datetime | None:
+        """When the trigger is to be looked at; None while something else holds it up.
+
+        A lock for an evaluation is no matter of time: see `evaluation_of`.
+        """
+        if "settleAt" in state.detail and self.is_polling:
+            return detail_of(state).settle_at
+        if state.execution_id is not None or state.disabled:
+            return None
+        return state.next_at
 
     def missed(self, state: TriggerState, now: datetime, recovery: Recovery) -> TriggerState:
         """Pass over dates that passed while no scheduler was there, as far as the trigger, or else *recovery*, says."""
@@ -182,8 +242,10 @@ class Plan:
                 return _written(state, now, detail, next_at=last)
 
     def decide(self, state: TriggerState, now: datetime) -> Decision:
-        """Say what comes of a state whose `next_at` is not after *now*."""
+        """Say what comes of a state whose `due_at` is not after *now*."""
         trigger = self.trigger
+        if isinstance(trigger, PollingTrigger):
+            return self._look(trigger, state, now)
         detail, date = detail_of(state), state.next_at
         if not isinstance(trigger, DatedTrigger):
             date = None
@@ -208,6 +270,18 @@ class Plan:
             detail, date = following, after
         return Decision(state=_written(state, now, detail, next_at=date))
 
+    def _look(self, trigger: PollingTrigger, state: TriggerState, now: datetime) -> Decision:
+        """Say whether a polling trigger is to be evaluated."""
+        detail, error = detail_of(state), None
+        try:
+            if detail.settle_at is not None or trigger.holds_at(self.context, now):
+                return Decision(state=state, evaluates=True)
+        except UserError as found:
+            detail, error = replace(detail, date=now, triggered_at=now), found
+        detail = replace(detail, evaluation=None, evaluated_at=now)
+        later = _written(state, now, detail, next_at=_after(now, trigger.interval))
+        return Decision(state=later, date=None if error is None else now, error=error)
+
     def _following(self, detail: Detail, date: datetime) -> tuple[Detail, datetime | None]:
         """What follows *date*, and when."""
         after = self._next(date)
@@ -220,7 +294,7 @@ class Plan:
 
     def _next(self, after: datetime) -> datetime | None:
         if not isinstance(self.trigger, DatedTrigger):
-            return None
+            return after if self.is_polling else None
         try:
             return self.trigger.next_date(self.context, after)
         except UserError as error:
@@ -233,6 +307,35 @@ class Plan:
         except UserError as error:
             self._warn(f"The trigger's last date cannot be told: {error}")
             return None
+
+    # A worker evaluates
+
+    def begun(self, state: TriggerState, now: datetime, *, owner: str, execution_id: str) -> TriggerState:
+        """Lock the trigger for an evaluation, or for settling what one has found."""
+        evaluation = Evaluation(owner=owner, execution_id=execution_id, started_at=now)
+        return _written(state, now, replace(detail_of(state), evaluation=evaluation))
+
+    def evaluated(self, state: TriggerState, now: datetime, result: TriggerResult) -> TriggerState:
+        """Go on after an evaluation; where an execution is started it holds the trigger up from now on."""
+        trigger = cast("PollingTrigger", self.trigger)
+        detail = detail_of(state)
+        execution_id = state.execution_id
+        later = _after(now, trigger.interval)
+        ended = replace(detail, evaluation=None, evaluated_at=now, problem=result.problem)
+        if not result.problem:
+            ended = replace(ended, memory=dict(result.memory))
+        if result.variables is not None and detail.evaluation is not None:
+            execution_id = detail.evaluation.execution_id
+            ended = replace(ended, date=now, triggered_at=now, settle_at=now if trigger.settles else None)
+        return _written(replace(state, execution_id=execution_id), now, ended, next_at=later)
+
+    def settled(self, state: TriggerState, now: datetime, result: TriggerResult) -> TriggerState:
+        """Go on after what an evaluation has found was to be settled; it is tried again where that failed."""
+        trigger = cast("PollingTrigger", self.trigger)
+        detail = replace(detail_of(state), evaluation=None, problem=result.problem)
+        if result.problem:
+            return _written(state, now, replace(detail, settle_at=_after(now, trigger.interval)))
+        return _written(state, now, replace(detail, settle_at=None, memory=dict(result.memory)))
 
     # An execution ends
 
@@ -257,10 +360,19 @@ class Plan:
         return self._restarted(changed, detail_of(state), now)
 
     def unlocked(self, state: TriggerState, now: datetime) -> TriggerState:
-        """Go on although the last execution has not ended. Raises UserError where none holds the trigger up."""
-        if state.execution_id is None:
-            raise UserError("Trigger is not locked.", "No execution of it holds it up.")
-        return _written(replace(state, execution_id=None), now)
+        """Go on although the last execution, or evaluation, has not ended. Raises ConflictError where there is none."""
+        detail = detail_of(state)
+        if state.execution_id is None and detail.evaluation is None:
+            raise ConflictError("Trigger is not locked.", "No execution of it holds it up.")
+        return _written(replace(state, execution_id=None), now, replace(detail, evaluation=None))
+
+    def restarted(self, state: TriggerState, now: datetime) -> TriggerState:
+        """Go on from *now*, whatever holds the trigger up; a backfill and what people disabled stay."""
+        return self._restarted(replace(state, execution_id=None), detail_of(state), now)
+
+    def reset(self, state: TriggerState, now: datetime) -> TriggerState:
+        """Begin as a trigger that is new: without lock and backfill, and enabled where the flow has it so."""
+        return replace(self.first(now), version=state.version + 1)
 
     def backfilled(
         self,
@@ -275,7 +387,8 @@ class Plan:
         """Begin a backfill: every date from *start* to *end*, at most *now*, where None up to now.
 
         Raises:
-            UserError: the trigger goes by no dates or is disabled, has a backfill, or there is no such date.
+            ConflictError: the trigger goes by no dates, is disabled, or has a backfill.
+            UserError: there is no such date, or a label is reserved.
         """
         self._refuse_backfill(state)
         for problem in label_problems(labels or {}):
@@ -300,17 +413,17 @@ class Plan:
     def _refuse_backfill(self, state: TriggerState) -> None:
         name = f"The trigger {self.trigger.id}"
         if not isinstance(self.trigger, DatedTrigger):
-            raise UserError(f"{name} goes by no dates.", "Only a trigger with dates can be backfilled.")
+            raise ConflictError(f"{name} goes by no dates.", "Only a trigger with dates can be backfilled.")
         if state.disabled or not self.is_on:
-            raise UserError(f"{name} is disabled.", "Enable it before.")
+            raise ConflictError(f"{name} is disabled.", "Enable it before.")
         if backfill_of(state) is not None:
-            raise UserError(f"{name} has a backfill already.", "Delete it before.")
+            raise ConflictError(f"{name} has a backfill already.", "Delete it before.")
 
     def paused(self, state: TriggerState, now: datetime, *, paused: bool) -> TriggerState:
         """Pause the backfill, whereupon the trigger's other dates go on, or continue it.
 
         Raises:
-            UserError: there is none.
+            ConflictError: there is none.
         """
         detail, backfill = self._backfill(state)
         if backfill.paused is paused:
@@ -322,7 +435,7 @@ class Plan:
         return _written(state, now, replace(detail, backfill=resumed), next_at=next_at)
 
     def without_backfill(self, state: TriggerState, now: datetime) -> TriggerState:
-        """End the backfill: the trigger goes on as if there had been none. Raises UserError where there is none."""
+        """End the backfill: the trigger goes on as if there had been none. Raises ConflictError where there is none."""
         detail, backfill = self._backfill(state)
         is_held = backfill.paused or state.disabled or not self.is_on
         next_at = state.next_at if is_held else backfill.previous_next_execution_date
@@ -331,12 +444,17 @@ class Plan:
     def _backfill(self, state: TriggerState) -> tuple[Detail, Backfill]:
         detail = detail_of(state)
         if detail.backfill is None:
-            raise UserError(f"The trigger {self.trigger.id} has no backfill.", "Start one before.")
+            raise ConflictError(f"The trigger {self.trigger.id} has no backfill.", "Start one before.")
         return detail, detail.backfill
 
 
 def _is_active(backfill: Backfill | None) -> bool:
     return backfill is not None and not backfill.paused
+
+
+def _after(now: datetime, interval: timedelta) -> datetime:
+    """When *interval* has passed; the end of time where it is longer than that."""
+    return now + min(interval, datetime.max.replace(tzinfo=now.tzinfo) - now)
 
 
 _KEEP = object()

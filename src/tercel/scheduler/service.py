@@ -1,13 +1,17 @@
-"""Scheduler: starts executions when their dates come, each date once, one execution of a trigger at a time.
+"""Scheduler: starts executions when their dates come, or a worker says so: each once, one of a trigger at a time.
 
 One thread decides. It sleeps until something is due, a flow is saved or an execution ends; now and then it looks by
 itself, for what other processes did. A date is taken in one transaction: the trigger's state goes on to its next
 version, with the new execution as its lock, and the execution is created. So a crash loses or doubles nothing, and of
 two schedulers the faster one wins.
+
+A polling trigger takes two transactions: one locks it for an evaluation, which a worker does in a thread of its own,
+and one writes what came of that, with the execution where it starts one. The lock names this process, so that another
+one evaluates the trigger again when this one is dead.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta, tzinfo
 from threading import Lock, Thread
 from typing import NamedTuple
@@ -19,10 +23,14 @@ from tercel.model.condition import FlowName
 from tercel.model.dates import offset_text
 from tercel.model.execution import Execution, execution_id_at
 from tercel.model.flow import Flow
+from tercel.model.jobs import TriggerJob, TriggerResult
 from tercel.model.state import State
+from tercel.model.task import LEVEL_RANK, LogLevel
 from tercel.model.trigger import DateContext, DatedTrigger, Trigger
+from tercel.plugin_api import PollingTrigger
+from tercel.scheduler.evaluations import Ended, EvaluatesTriggers, Evaluations, is_locked_for
 from tercel.scheduler.flows import FlowKey, TriggeringFlows
-from tercel.scheduler.plan import Decision, Plan, Recovery
+from tercel.scheduler.plan import Backfill, Decision, Plan, Recovery, detail_of, evaluation_of
 from tercel.scheduler.starting import Rendering, StartsExecutions, Warn, failed_execution
 from tercel.store import Bell, Promise, StaleTriggerError, Store, Transaction, TriggerKey, TriggerState, run
 
@@ -55,6 +63,17 @@ class _Given(NamedTuple):
     labels: Mapping[str, str]
 
 
+class Trial(NamedTuple):
+    """What came of an evaluation that starts nothing.
+
+    Attributes:
+        is_due: its conditions hold now.
+    """
+
+    is_due: bool
+    result: TriggerResult
+
+
 class Scheduler:
     """Starts what is due, in a thread of its own.
 
@@ -69,6 +88,7 @@ class Scheduler:
         zone: the time zone of triggers that name none.
         recovery: which dates missed while no scheduler was there are made up for, where a trigger does not say.
         poll_s: how often it looks for what other processes did.
+        runner: evaluates polling triggers; None where this process evaluates none.
     """
 
     def __init__(
@@ -85,6 +105,7 @@ class Scheduler:
         zone: tzinfo,
         recovery: Recovery = "ALL",
         poll_s: float = _POLL_S,
+        runner: EvaluatesTriggers | None = None,
     ) -> None:
         self._store = store
         self._start = start
@@ -104,6 +125,7 @@ class Scheduler:
         self._ended: deque[tuple[TriggerKey, str, State]] = deque()
         self._looked_at: datetime | None = None
         self._bell = Bell()
+        self._evaluations = Evaluations(runner, id, self._bell.ring)
         self._thread: Thread | None = None
         self._is_closing = False
 
@@ -147,13 +169,58 @@ class Scheduler:
         )
 
     async def unlock(self, namespace: str, flow_id: str, trigger_id: str) -> TriggerState:
-        """Let a trigger go on although its last execution has not ended.
+        """Let a trigger go on although its last execution, or its evaluation, has not ended.
 
         Raises:
             NotFoundError: there is no such trigger.
-            UserError: no execution holds it up.
+            ConflictError: nothing holds it up.
         """
         return await self._change((namespace, flow_id, trigger_id), lambda plan, state, now: plan.unlocked(state, now))
+
+    async def restart(self, namespace: str, flow_id: str, trigger_id: str) -> TriggerState:
+        """Have a trigger go on from now, whatever holds it up: dates before that are passed over.
+
+        A backfill, and what people disabled, stay. Raises NotFoundError.
+        """
+        return await self._change((namespace, flow_id, trigger_id), lambda plan, state, now: plan.restarted(state, now))
+
+    async def reset(self, namespace: str, flow_id: str, trigger_id: str) -> None:
+        """Forget where a trigger stands: one that its flow still has begins as a new one does.
+
+        Raises NotFoundError where nothing is known of it.
+        """
+        key = namespace, flow_id, trigger_id
+        if await self._plan_of(key) is not None:
+            await self._change(key, lambda plan, state, now: plan.reset(state, now), with_windows=True)
+            return
+        if await self._store.triggers.get(*key) is None:
+            raise _no_trigger(key)
+        await self._wrote([], [key])
+        with self._guard:
+            self._states.pop(key, None)
+        self._flows.disable(key, disabled=False)
+
+    async def try_out(self, namespace: str, flow_id: str, trigger_id: str) -> Trial:
+        """Evaluate a polling trigger now, in this thread, and start nothing: neither its state nor a file is kept.
+
+        Raises:
+            NotFoundError: there is no such trigger.
+            UserError: it is no polling trigger, or its conditions cannot be tested.
+        """
+        key = namespace, flow_id, trigger_id
+        plan = await self._plan_of(key)
+        if plan is None:
+            raise _no_trigger(key)
+        if not isinstance(plan.trigger, PollingTrigger):
+            raise UserError(
+                f"The trigger {trigger_id} is no polling trigger.", "Only those are evaluated again and again."
+            )
+        now = self._clock()
+        state = await self._store.triggers.get(*key) or plan.first(now)
+        is_due = plan.trigger.holds_at(plan.context, now)
+        job = self._job(plan, state, self._execution_id(state, now))
+        trial = msgspec.structs.replace(job, is_trial=True, is_settling=False, leftover_id="")
+        return Trial(is_due, self._evaluations.try_out(trial))
 
     async def start_backfill(
         self,
@@ -179,7 +246,8 @@ class Scheduler:
 
         Raises:
             NotFoundError: there is no such trigger.
-            UserError: it has no such dates, is disabled, or has a backfill already.
+            ConflictError: it goes by no dates, is disabled, or has a backfill already.
+            UserError: it has no such dates.
         """
         return await self._change(
             (namespace, flow_id, trigger_id),
@@ -187,32 +255,39 @@ class Scheduler:
         )
 
     async def pause_backfill(self, namespace: str, flow_id: str, trigger_id: str, *, paused: bool) -> TriggerState:
-        """Pause a backfill, or continue it. Raises NotFoundError, and UserError where there is none."""
+        """Pause a backfill, or continue it. Raises NotFoundError, and ConflictError where there is none."""
         return await self._change(
             (namespace, flow_id, trigger_id), lambda plan, state, now: plan.paused(state, now, paused=paused)
         )
 
     async def delete_backfill(self, namespace: str, flow_id: str, trigger_id: str) -> TriggerState:
-        """End a backfill. Raises NotFoundError, and UserError where there is none."""
+        """End a backfill. Raises NotFoundError, and ConflictError where there is none."""
         return await self._change(
             (namespace, flow_id, trigger_id), lambda plan, state, now: plan.without_backfill(state, now)
         )
 
     async def _change(
-        self, key: TriggerKey, change: Callable[[Plan, TriggerState, datetime], TriggerState]
+        self,
+        key: TriggerKey,
+        change: Callable[[Plan, TriggerState, datetime], TriggerState],
+        *,
+        with_windows: bool = False,
     ) -> TriggerState:
-        """Write what *change* makes of a trigger's state, however often somebody else is faster."""
+        """Write what *change* makes of a trigger's state, however often somebody else is faster.
+
+        With *with_windows* what it has seen within spans of time is forgotten, too.
+        """
         for _ in range(_MOST_TRIES):
             plan = await self._plan_of(key)
             if plan is None:
-                raise NotFoundError(f"There is no trigger {key[2]} of a flow {key[0]}.{key[1]}.")
+                raise _no_trigger(key)
             state = await self._store.triggers.get(*key)
             if state is None:  # the flow was saved right before
                 state = plan.first(self._clock())
                 if not await self._wrote([state]):
                     continue
             changed = change(plan, state, self._clock())
-            if changed is state or await self._wrote([changed]):
+            if changed is state or await self._wrote([changed], windows_of=[key] if with_windows else ()):
                 self._remember(changed)
                 self._bell.ring()
                 return changed
@@ -262,6 +337,8 @@ class Scheduler:
         while self._ended:
             await self._free(*self._ended[0])
             self._ended.popleft()
+        await self._take_results()
+        self._evaluations.stop_lost(self._states)
         for _ in range(_MOST_ROUNDS):
             now = self._clock()
             due = self._due(now)
@@ -287,6 +364,8 @@ class Scheduler:
                 execution = await self._store.executions.find(state.execution_id)
                 if execution is None or not execution.is_open:
                     await self._free(state.key, state.execution_id, None if execution is None else execution.state)
+        owners = self._evaluations.owners(list(self._states.values()))
+        self._evaluations.note_dead(owners, await self._store.dead_owners(set(owners.values())) if owners else ())
         if is_first:
             await self._recover()
 
@@ -403,40 +482,46 @@ class Scheduler:
 
     def _due(self, now: datetime) -> list[TriggerState]:
         """The states to look at now, longest due first."""
-        due = [
-            (state.next_at, state) for state in self._waiting() if state.next_at is not None and state.next_at <= now
-        ]
+        due = [(due_at, state) for due_at, state in self._waiting() if due_at <= now]
         due.sort(key=lambda one: (one[0], one[1].key))
         return [state for _, state in due if self._held.get(state.key, now) <= now]
 
     def _next_at(self) -> datetime | None:
-        return min(
-            (
-                max(state.next_at, self._held.get(state.key, state.next_at))
-                for state in self._waiting()
-                if state.next_at is not None
-            ),
-            default=None,
-        )
+        dates = [max(due_at, self._held.get(state.key, due_at)) for due_at, state in self._waiting()]
+        retry_at = self._evaluations.due_at()
+        return min(dates if retry_at is None else [*dates, retry_at], default=None)
 
-    def _waiting(self) -> list[TriggerState]:
-        """States that wait for nothing but their date."""
-        return [
-            state
-            for state in list(self._states.values())
-            if state.next_at is not None and state.execution_id is None and not state.disabled
-            if state.key in self._plans
-        ]
+    def _waiting(self) -> Iterator[tuple[datetime, TriggerState]]:
+        """States that wait for nothing but a date, each with that date."""
+        can_evaluate = self._evaluations.room > 0
+        for state in list(self._states.values()):
+            plan = self._plans.get(state.key)
+            if plan is None or (plan.is_polling and not (can_evaluate and self._may_evaluate(plan, state))):
+                continue
+            due_at = state.updated_at if evaluation_of(state) is not None else plan.due_at(state)
+            if due_at is not None:
+                yield due_at, state
+
+    def _may_evaluate(self, plan: Plan, state: TriggerState) -> bool:
+        """Say whether this process may evaluate a polling trigger: nobody who lives does."""
+        is_free = evaluation_of(state) is None or self._evaluations.is_abandoned(state)
+        return is_free and self._evaluations.can_begin(state.key, plan.trigger)
 
     async def _fire(self, due: Sequence[TriggerState], now: datetime) -> None:
         """Start what is due, all of it side by side."""
         starts: list[_Start] = []
         quiet: list[TriggerState] = []
+        jobs: list[tuple[TriggerState, TriggerJob]] = []
+        room = self._evaluations.room
         for state in due:
             plan = self._plans[state.key]
+            if plan.is_polling and len(jobs) >= room:
+                continue
             try:
                 decision = plan.decide(state, now)
-                if decision.date is None:
+                if decision.evaluates:
+                    jobs.append(self._locked(plan, state, now))
+                elif decision.date is None:
                     quiet.append(decision.state)
                 else:
                     starts.append(self._begin(plan, decision, decision.date, now))
@@ -445,39 +530,68 @@ class Scheduler:
                 self._held[state.key] = now + self._poll
         for start in starts:
             await self._finish(start, now)
-        if quiet:
-            await self._write_or_read(quiet)
+        if quiet or jobs:
+            await self._write_or_read([*quiet, *(state for state, _ in jobs)])
+        for state, job in jobs:
+            if self._states.get(state.key) is state:
+                self._evaluations.begin(job)
 
     def _begin(self, plan: Plan, decision: Decision, date: datetime, now: datetime) -> _Start:
         """Ask for the execution of a date."""
-        flow, trigger, backfill = plan.flow, plan.trigger, decision.backfill
-        assert isinstance(trigger, DatedTrigger)
-        key, version = decision.state.key, decision.state.version
-        execution_id = execution_id_at(now, ["trigger", self._id, *key, version])
-        locked = msgspec.structs.replace(decision.state, execution_id=execution_id)
+        trigger = plan.trigger
+        locked = msgspec.structs.replace(decision.state, execution_id=self._execution_id(decision.state, now))
         variables: Mapping[str, object] = {"date": offset_text(date)}
+        if not isinstance(trigger, DatedTrigger):
+            return self._prepared(plan, locked, variables, error=decision.error)
         error = decision.error
         try:
             variables = trigger.variables(plan.context, date)
         except UserError as found:
             error = error or found
+        return self._prepared(
+            plan,
+            locked,
+            variables,
+            inputs=trigger.inputs,
+            backfill=decision.backfill,
+            error=error,
+            schedule_date=trigger.schedule_date(date),
+        )
+
+    def _execution_id(self, state: TriggerState, now: datetime) -> str:
+        """The id of an execution that no other process, and this one for no other state, gives to one."""
+        return execution_id_at(now, ["trigger", self._id, *state.key, state.version])
+
+    def _prepared(
+        self,
+        plan: Plan,
+        locked: TriggerState,
+        variables: Mapping[str, object],
+        *,
+        inputs: Mapping[str, object] | None = None,
+        backfill: Backfill | None = None,
+        error: UserError | None = None,
+        schedule_date: datetime | None = None,
+    ) -> _Start:
+        """Ask for the execution that *locked* is locked by, *variables* being what it sees as `trigger`."""
+        flow, trigger = plan.flow, plan.trigger
         seen = self._rendering.variables(flow, {"id": trigger.id, "type": trigger.type, **variables})
         given = _Given(
-            execution_id,
+            str(locked.execution_id),
             {"id": trigger.id, "type": trigger.type, "variables": variables},
             {**({} if backfill is None else backfill.labels), **self._rendering.labels(flow, trigger, seen)},
         )
         if error is not None:
             return _Start(plan, locked, given, error)
         try:
-            inputs = self._rendering.inputs(flow, trigger.inputs, seen)
+            rendered = self._rendering.inputs(flow, inputs or {}, seen)
             execution = self._start.prepare(
                 flow,
-                {**inputs, **({} if backfill is None else backfill.inputs)},
-                execution_id=execution_id,
+                {**rendered, **({} if backfill is None else backfill.inputs)},
+                execution_id=given.execution_id,
                 labels=given.labels,
                 trigger=given.trigger,
-                schedule_date=trigger.schedule_date(date),
+                schedule_date=schedule_date,
             )
         except UserError as found:
             return _Start(plan, locked, given, found)
@@ -508,5 +622,91 @@ class Scheduler:
         await self._start.save(failed_execution(flow, message, **start.given._asdict(), now=now), self._saving(state))
         self._remember(state)
 
+    # What workers evaluate
+
+    def _locked(self, plan: Plan, state: TriggerState, now: datetime) -> tuple[TriggerState, TriggerJob]:
+        """A polling trigger, locked for an evaluation, and that evaluation."""
+        job = self._job(plan, state, self._execution_id(state, now))
+        return plan.begun(state, now, owner=self._id, execution_id=job.execution_id), job
+
+    def _job(self, plan: Plan, state: TriggerState, execution_id: str) -> TriggerJob:
+        flow, trigger, detail = plan.flow, plan.trigger, detail_of(state)
+        return TriggerJob(
+            execution_id=execution_id,
+            namespace=flow.namespace,
+            flow_id=flow.id,
+            trigger=trigger,
+            variables=self._rendering.variables(flow, {"id": trigger.id, "type": trigger.type}),
+            memory=detail.memory,
+            is_settling=detail.settle_at is not None,
+            leftover_id="" if detail.evaluation is None else detail.evaluation.execution_id,
+        )
+
+    async def _take_results(self) -> None:
+        """Write what came of evaluations; what cannot be written now waits a while, and so do those after it."""
+        while (ended := self._evaluations.next_ended(self._clock())) is not None:
+            try:
+                await self._take_result(ended)
+            except Exception as error:  # one trigger must not hold up the others
+                if isinstance(error, StorageError) or ended.result.problem:
+                    self._evaluations.held_until = self._clock() + self._poll
+                    self._on_error(error)
+                else:
+                    self._evaluations.refuse(ended, f"{error}")
+            else:
+                self._evaluations.forget(ended)
+
+    async def _take_result(self, ended: Ended) -> None:
+        """Write what came of an evaluation, however often somebody else is faster; nothing if it is unlocked since."""
+        job = ended.job
+        for _ in range(_MOST_TRIES):
+            plan, state = self._plans.get(job.key), self._states.get(job.key)
+            if plan is None or state is None or not plan.is_polling or not is_locked_for(state, job):
+                if await self._store.executions.find(job.execution_id) is None:
+                    self._evaluations.discard(ended)
+                return
+            try:
+                if ended.result.variables is None:
+                    await self._write_idle(plan, state, ended)
+                else:
+                    await self._write_found(plan, state, ended.result)
+            except StaleTriggerError:
+                await self._read_again(job.key[:2])
+            else:
+                return
+        raise TercelError(f"The trigger {job.trigger.id} of {job.namespace}.{job.flow_id} is changed all the time.")
+
+    async def _write_found(self, plan: Plan, state: TriggerState, result: TriggerResult) -> None:
+        """Start the execution that an evaluation has found something for."""
+        now = self._clock()
+        start = self._prepared(plan, plan.evaluated(state, now, result), result.variables or {})
+        if isinstance(start.promise, UserError):
+            await self._fail(start, start.promise, now)
+        else:
+            await start.promise
+            self._remember(start.state)
+        if result.entries:
+            self._store.logs.write_logs(result.entries)
+
+    async def _write_idle(self, plan: Plan, state: TriggerState, ended: Ended) -> None:
+        """Have a trigger go on after an evaluation that starts nothing; what went wrong is told."""
+        job, result = ended
+        go_on = plan.settled if job.is_settling else plan.evaluated
+        following = go_on(state, self._clock(), result)
+        async with self._store.transaction() as tx:
+            self._store.triggers.save(tx, [following])
+        self._remember(following)
+        self._evaluations.discard(ended)
+        for entry in result.entries:
+            if LEVEL_RANK[entry.level] >= LEVEL_RANK[LogLevel.WARN]:
+                self._warn(plan.flow, plan.trigger.id, entry.message)
+        if result.problem:
+            what = "What it has found could not be settled" if job.is_settling else "The evaluation failed"
+            self._warn(plan.flow, plan.trigger.id, f"{what}: {result.problem}")
+
     def _saving(self, state: TriggerState) -> Callable[[Transaction], None]:
         return lambda tx: self._store.triggers.save(tx, [state])
+
+
+def _no_trigger(key: TriggerKey) -> NotFoundError:
+    return NotFoundError(f"There is no trigger {key[2]} of a flow {key[0]}.{key[1]}.")

@@ -109,7 +109,9 @@ def _failed(error: BaseException, context: TaskContext, control: JobControl, at:
     reason = control.reason
     if isinstance(error, TaskKilledError) or reason in {"kill", "shutdown"}:
         return WorkerResult(state=State.KILLED, outputs=outputs, started_at=at, ended_at=at, retryable=False)
-    message = context.mask(timeout_message(control.timeout_s) if reason == "timeout" else _said(error, context))
+    message = context.mask(
+        timeout_message(control.timeout_s) if reason == "timeout" else failure_message(error, context)
+    )
     if reason == "timeout" or not isinstance(error, ReportedFailureError):
         context.logger.error(message)
     return WorkerResult(
@@ -122,7 +124,8 @@ def _failed(error: BaseException, context: TaskContext, control: JobControl, at:
     )
 
 
-def _said(error: BaseException, context: TaskContext) -> str:
+def failure_message(error: BaseException, context: TaskContext) -> str:
+    """What to tell people of *error*; of an unexpected one the traceback is logged at TRACE. Secrets are not masked."""
     if isinstance(error, TercelError) and not isinstance(error, InvariantError):
         return str(error)
     from traceback import format_exception  # noqa: PLC0415  # only when something went wrong that should not

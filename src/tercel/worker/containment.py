@@ -9,7 +9,9 @@ from pathlib import Path
 
 from tercel.worker.workplace import Workplace
 
-_OF_HOME = re.compile(r"tercel\.db(-\w+)?|storage|layers|tmp|dependencies|processes|lock|secret\.key")
+_OF_HOME = re.compile(
+    r"tercel\.db(-\w+)?|storage|layers|tmp|dependencies|processes|lock|secret\.key|login\.json(\.\d+)?"
+)
 _OF_BASE = re.compile(r"[0-9A-Za-z]{8}\.owner|[0-9A-Za-z]{22}(\.\w+)?|\.\S+|at")
 
 
@@ -20,13 +22,17 @@ class Containment:
         home: of tercel.
         base: folder of the directories of task runs; it may be in the home.
         shown: folders in them that scripts need.
+        storage: folder of internal storage, which is tercel's alone; None where it is in the home.
         is_wanted: False to hide nothing.
     """
 
-    def __init__(self, home: Path, base: Path, shown: Sequence[Path], *, is_wanted: bool = True) -> None:
+    def __init__(
+        self, home: Path, base: Path, shown: Sequence[Path], *, storage: Path | None = None, is_wanted: bool = True
+    ) -> None:
         self._is_wanted = is_wanted
         self._home = os.path.realpath(home)
         self._base = os.path.realpath(base)
+        self._storage = None if storage is None else os.path.realpath(storage)
         self._shown = [os.path.realpath(path) for path in shown]
 
     @cached_property
@@ -52,10 +58,13 @@ class Containment:
         """
         from tercel.mounts import contained  # noqa: PLC0415  # loads ctypes, for scripts only
 
-        hidden = [self._home]
-        if not f"{self._base}/".startswith(f"{self._home}/"):
-            hidden.append(self._base)
+        folders = {self._home, self._base, *([] if self._storage is None else [self._storage])}
+        hidden = [one for one in sorted(folders) if not any(_is_in(one, other) for other in folders - {one})]
         return contained(hidden, [*self._shown, *map(os.path.realpath, workplace.folders)])
+
+
+def _is_in(path: str, folder: str) -> bool:
+    return path.startswith(f"{folder}/")
 
 
 def _listing(folder: str) -> list[str]:

@@ -83,6 +83,12 @@ class JobRunner:
         """Whether a task alone gets a directory of layers: with it what it changed of its input files is seen."""
         return getattr(task, "input_files", None) is not None
 
+    def _works_outside(self, task: Task) -> bool:
+        """Whether a container engine has to see the directory of *task*."""
+        tasks = task.tasks if isinstance(task, DirectoryTask) else (task,)
+        settings = self._services.settings
+        return any(isinstance(one, RunnableTask) and one.works_outside(settings) for one in tasks)
+
     @contextmanager
     def _opened(
         self, job: WorkerJob, *, is_wanted: bool
@@ -95,13 +101,14 @@ class JobRunner:
         from tercel.layers import LayerError  # noqa: PLC0415  # not for tasks without files
         from tercel.worker.layer_services import place_name  # noqa: PLC0415  # same
 
+        is_plain = self._works_outside(job.task)
         with ExitStack() as stack:
             layered, trouble = None, None
             try:
                 services = open_layers()
                 # Of a task alone nothing is to be seen afterwards where snapshots are not kept.
                 if isinstance(job.task, DirectoryTask) or services.snapshots is not None:
-                    opened = stack.enter_context(services.layers.directory(place_name(job)))
+                    opened = stack.enter_context(services.layers.directory(place_name(job), is_plain=is_plain))
                     if not isinstance(job.task, DirectoryTask):
                         opened.fill([])
                     layered = opened

@@ -4,7 +4,7 @@ Everything is made when first asked for, so that a task that only renders costs 
 """
 
 import os
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, MutableMapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -16,7 +16,7 @@ import msgspec
 from tercel.errors import ExpressionError, InvariantError, TaskFailedError
 from tercel.expression import is_truthy_text, render, render_object
 from tercel.model import NamespaceFiles, Task
-from tercel.plugin_api import EngineCalls, KeyValues, MetricType, TaskRunner
+from tercel.plugin_api import EngineCalls, KeyValues, MetricType, Resource, TaskRunner
 from tercel.secrets import Masker
 from tercel.storage import execution_path, parse_uri, task_run_path
 from tercel.worker.addresses import Addresses
@@ -364,6 +364,19 @@ class TaskContext:
             self.logger.debug("The script is contained: it sees of tercel's files only its own.")
             with containment.around(self._workplace):
                 yield
+
+    def outside_path(self, path: Path) -> Path | None:
+        """Where other processes of this machine see *path*, in or beside the working directory."""
+        return self._workplace.outside(path)
+
+    @property
+    def resources(self) -> MutableMapping[object, Resource]:
+        """What lives as long as the working directory."""
+        return self._workplace.resources
+
+    def note_leftover(self, runner_type: str, note: Mapping[str, str]) -> Callable[[], None]:
+        """Have *note* given to `TaskRunner.remove_leftover` should this process die; gives what forgets it."""
+        return self._services.directories.note_leftover(runner_type, note)
 
     def setting(self, name: str, default: object = None) -> object:
         """A setting of the worker."""

@@ -1,17 +1,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from tercel.errors import NotFoundError, UserError
+from tercel.errors import ConflictError, NotFoundError, UserError
 from tercel.model import State
 from tercel.scheduler import backfill_of
-from tercel.store import run
+from tercel.store import TriggerWindow, run
 from tests.flows import Node
 from tests.schedulers import NOON, OWNER, Crash, World, refuse_all
 from tests.triggers import condition, flow_trigger, on_dates, schedule
@@ -678,6 +680,79 @@ class TestPeople:
         with pytest.raises(UserError, match=r"Trigger is not locked\."):
             world.call(world.scheduler.unlock(*KEY))
 
+    def test_given_a_lock_when_it_is_restarted_then_it_goes_on_from_now(self) -> None:
+        world = World()
+        world.save(schedule())
+        world.step()
+        world.after(hours=1)
+        world.after(hours=2)
+
+        state = world.call(world.scheduler.restart(*KEY))
+
+        assert state.execution_id is None
+        assert world.step() == NOON + timedelta(hours=4)
+        assert world.dates() == [at(13)]
+        assert world.call(world.scheduler.restart(*KEY)).next_at == NOON + timedelta(hours=4)
+
+    def test_given_a_backfill_when_it_is_restarted_then_the_backfill_goes_on_where_it_was(self) -> None:
+        world = World()
+        world.save(schedule())
+        world.step()
+        world.call(world.scheduler.start_backfill(*KEY, start=NOON - timedelta(hours=2)))
+        world.step()
+
+        world.call(world.scheduler.restart(*KEY))
+        world.run_until(NOON + timedelta(hours=1))
+
+        assert world.dates() == [at(10), at(11), at(12), at(13)]
+
+    def test_given_a_trigger_when_it_is_reset_then_it_is_as_a_new_one(self) -> None:
+        world = World()
+        world.save(schedule())
+        world.step()
+        world.call(world.scheduler.start_backfill(*KEY, start=NOON - timedelta(hours=2)))
+        world.step()
+        world.call(world.scheduler.set_disabled(*KEY, disabled=True))
+        version = world.state().version
+
+        world.call(world.scheduler.reset(*KEY))
+
+        state = world.state()
+        assert (state.disabled, state.execution_id, backfill_of(state)) == (False, None, None)
+        assert state.version > version
+        assert world.step() == NOON + timedelta(hours=1)
+        assert world.dates() == [at(10)]
+
+    def test_given_a_flow_trigger_when_it_is_reset_then_it_has_seen_nothing(self) -> None:
+        world = World()
+        world.save(flow_trigger("after"))
+        world.step()
+        window = TriggerWindow(
+            namespace=OWNER[0], flow_id=OWNER[1], trigger_id="after", window_id="w", start=NOON, end=NOON
+        )
+        world.store.saved_windows[window.key] = window
+
+        world.call(world.scheduler.reset(*OWNER, "after"))
+
+        assert world.store.saved_windows == {}
+
+    def test_given_a_flow_that_cannot_be_read_when_its_trigger_is_reset_then_its_state_is_gone(self) -> None:
+        world = World()
+        world.save(schedule())
+        world.step()
+        revision = world.store.revisions[OWNER]
+        world.store.revisions[OWNER] = replace(revision, revision=2, source="triggers: [")
+        world.restart()
+        world.step()
+        assert KEY in world.store.states
+
+        world.call(world.scheduler.reset(*KEY))
+
+        assert world.store.states == {}
+        for verb in (world.scheduler.reset, world.scheduler.restart):
+            with pytest.raises(NotFoundError, match="There is no trigger schedule of a flow"):
+                world.call(verb(*KEY))
+
     def test_given_a_flow_that_was_saved_right_before_then_its_trigger_can_be_disabled(self) -> None:
         world = World()
         world.save(schedule())
@@ -689,6 +764,54 @@ class TestPeople:
 
 
 class TestExactlyOnce:
+    @given(
+        moves=st.lists(
+            st.sampled_from(
+                [
+                    *("wait", "wait", "end", "crash before", "crash after", "new process", "other"),
+                    *("pause", "unpause", "delete", "disable", "enable", "unlock", "restart", "reset"),
+                ]
+            ),
+            max_size=30,
+        ),
+        minutes=st.lists(st.integers(1, 25), min_size=30, max_size=30),
+    )
+    def test_given_people_who_do_anything_at_any_time_then_no_date_starts_twice(
+        self, moves: list[str], minutes: list[int]
+    ) -> None:
+        world = World()
+        world.save(schedule(cron="*/7 * * * *"))
+        world.step()
+        other, _ = world.another()
+        world.call(world.scheduler.start_backfill(*KEY, start=NOON - timedelta(hours=1)))
+        waits = iter(minutes)
+
+        for move in moves:
+            match move.split():
+                case ["wait"]:
+                    _survived(world, world.after, minutes=next(waits))
+                case ["end"]:
+                    world.end_all()
+                case ["crash", when]:
+                    world.store.fault = _fault(when, Crash())
+                    _survived(world, world.after, minutes=next(waits))
+                case ["new", _]:
+                    world.restart()
+                case ["other"]:
+                    _survived(world, lambda: world.step(other))
+                case _:
+                    with suppress(ConflictError):
+                        world.call(_asked(world, move))
+            world.store.fault = lambda when: None
+            assert len(world.dates()) == len(set(world.dates()))
+        world.end_all()
+        world.call(world.scheduler.set_disabled(*KEY, disabled=False))
+        world.run_until(world.now + timedelta(minutes=10))
+
+        dates = world.dates()
+        assert len(dates) == len(set(dates))
+        assert world.state().next_at is not None
+
     @given(
         moves=st.lists(
             st.sampled_from(
@@ -730,6 +853,23 @@ class TestExactlyOnce:
 
         expected = list(_dates(NOON, world.now))
         assert world.dates() == expected
+
+
+def _asked(world: World, verb: str) -> Any:
+    scheduler = world.scheduler
+    match verb:
+        case "pause" | "unpause":
+            return scheduler.pause_backfill(*KEY, paused=verb == "pause")
+        case "delete":
+            return scheduler.delete_backfill(*KEY)
+        case "disable" | "enable":
+            return scheduler.set_disabled(*KEY, disabled=verb == "disable")
+        case "unlock":
+            return scheduler.unlock(*KEY)
+        case "restart":
+            return scheduler.restart(*KEY)
+        case _:
+            return scheduler.reset(*KEY)
 
 
 def _fault(when: str, error: BaseException) -> Any:

@@ -153,3 +153,16 @@ def test_given_a_directory_of_layers_then_it_is_seen_at_its_path(tmp_path: Path)
         assert found.splitlines()[0].startswith("layered")
         assert "secret" not in found
         assert sorted(os.listdir(layered.path)) == ["layered", "new"]
+
+
+@needs_mounts
+def test_given_a_storage_around_the_home_then_scripts_see_nothing_of_it(tmp_path: Path) -> None:
+    storage = tmp_path / "storage"
+    (storage / "company" / "flow").mkdir(parents=True)
+    fixture = Fixture(storage, tmp_path / "base")
+    fixture.containment = Containment(fixture.home, fixture.base, [fixture.home / "dependencies"], storage=storage)
+
+    seen = fixture.sees(f"ls {storage} {storage}/home; cat mine {fixture.home}/dependencies/venv/python")
+
+    assert seen == f"{storage}:\nhome\n\n{storage}/home:\ndependencies\nminepython"
+    assert fixture.containment.why_not == ""
