@@ -12,7 +12,7 @@ from pathlib import Path
 
 from bench.report import as_text
 
-MODULES = ("command_line", "engine", "growth", "durability", "cache")
+MODULES = ("command_line", "engine", "growth", "durability", "cache", "docker", "server")
 HERE = Path(__file__).parent
 
 

@@ -6,11 +6,15 @@ import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
 
 from tercel.mounts import enter_user_namespace
+
+if TYPE_CHECKING:
+    from docker import DockerClient
 
 if os.environ.get("TERCEL_LAYERS") == "userns" and os.geteuid() != 0:
     enter_user_namespace()  # as long as this process has one thread
@@ -42,6 +46,20 @@ def repository(tmp_path: Path) -> Path:
     git(path, "add", ".")
     git(path, "commit", "-qm", "first")
     return path
+
+
+@pytest.fixture(scope="session")
+def docker_engine() -> Iterator[DockerClient]:
+    """A client of a Docker engine that answers; `tests.docker_engine.ensure_image` gives it images."""
+    from contextlib import closing
+
+    from tests.docker_engine import engine_or_skip
+
+    engine_or_skip()
+    import docker
+
+    with closing(docker.from_env()) as client:
+        yield client
 
 
 def pytest_collection_finish() -> None:

@@ -28,14 +28,13 @@ ROOT = Path(__file__).parents[1]
 PREFIX = "io.kestra.plugin."
 KINDS = {"task": Task, "trigger": Trigger, "condition": Condition, "task runner": TaskRunner}
 
-_DOCKER = "needs the Docker runner"
-_POLLING = "is for polling triggers, which come with their plugins"
-
 DIFFERS: Mapping[str, str] = {
     "flow.retry.delayFactor": "waits grow by this factor each time, from `interval` on; in Kestra they grow by steps",
     "flow.tenantId": "there is one tenant; the value is checked and not used",
     "task.timeout": "counts on flowable tasks, too",
     "task.workerGroup": "`tercel run` serves every group itself",
+    "trigger.workerGroup": "`tercel server` serves every group itself",
+    "trigger.{logLevel,minLogLevel}": "counts for polling triggers; the others log nothing",
     "core.debug.Return.format": "metrics have the template as a tag, not the text that came of it",
     "core.execution.Exit.state": "every state ends what still runs, KILLED included; nothing else of the flow runs",
     "core.flow.LoopUntil.checkFrequency": "the execution is RUNNING between two rounds, not PAUSED",
@@ -46,8 +45,15 @@ DIFFERS: Mapping[str, str] = {
     "core.state.*.{name,taskrunValue}": "ids that look alike, such as `my_task` and `my-task`, do not share a state",
     "git.Clone.{connectTimeout,readTimeout}": "accepted; git has timeouts of its own",
     "scripts.*.*.outputDirectory": "accepted; there always is an `outputDir`",
-    "scripts.*.*.runner": f"PROCESS works; DOCKER {_DOCKER}, or runs as processes with `--task-runner process`",
-    "scripts.*.*.taskRunner": "Process works; see the task runners for the others",
+    "scripts.*.*.taskRunner": "Process and Docker work; see the task runners for the others",
+    "scripts.python.*.dependencies": "in a container, installed by the image's own pip and kept for that image",
+    "scripts.python.*.pythonVersion": "on this machine; in a container its image says which",
+    "scripts.python.Script.docker.volumes": "refused, with a hint, unless TERCEL_DOCKER_VOLUMES allows it",
+    "scripts.python.Script.docker.cpu.cpus": "1 is one processor",
+    "scripts.runner.docker.Docker.volumes": "refused, with a hint, unless TERCEL_DOCKER_VOLUMES allows it",
+    "scripts.runner.docker.Docker.fileHandlingStrategy": (
+        "without it files are mounted where the engine sees them, else copied; VOLUME keeps modes, links and deletions"
+    ),
     "scripts.python.*.uvAutoInstallEnabled": "accepted; uv comes with the extra `python`",
     "scripts.python.*.{uvInstallerVersion,uvInstallerSha256}": "accepted; nothing is downloaded",
 }
@@ -55,8 +61,6 @@ DIFFERS: Mapping[str, str] = {
 
 NOT_YET: Mapping[str, str] = {
     "task.workerGroup.fallback": "comes with workers of their own; there always is one now",
-    "trigger.{logLevel,minLogLevel,workerGroup}": _POLLING,
-    "core.http.Trigger": "polling triggers come with workers of their own",
     "core.http.*.options.{connectionPoolIdleTimeout,logLevel}": "accepted, without effect",
     "core.http.*.options.maxContentLength": "accepted; a response may have any length",
     "core.kv.PurgeKV": "expired keys are never seen",
@@ -64,16 +68,17 @@ NOT_YET: Mapping[str, str] = {
     "git.Clone.{cloneAllBranches,noProxy}": "accepted, without effect",
     "git.{Push,Sync,SyncFlows,SyncFlow,SyncNamespaceFiles,PushFlows,PushNamespaceFiles}": "only Clone is there",
     "git.{PushExecutionFiles,SyncDashboards,PushDashboards,NamespaceSync,TenantSync}": "only Clone is there",
-    "scripts.*.*.{docker,containerImage}": f"accepted; {_DOCKER}",
-    "scripts.python.Script.docker.{*,*.*}": f"accepted; {_DOCKER}",
     "scripts.{dotnet,jbang}.*": "the languages that are there come first",
     "scripts.{groovy,jython,nashorn}.{Eval,FileTransform}": "runs inside a Java process; there is none",
-    "scripts.*.{CommandsTrigger,ScriptTrigger}": "polling triggers come with workers of their own",
-    "scripts.runner.docker.Docker": "the next task runner to come",
-    "{kubernetes,aws,azure,gcp}.runner.*": "after the Docker runner",
+    "scripts.*.{CommandsTrigger,ScriptTrigger}": "other polling triggers come first",
+    "scripts.{python.Script.docker,runner.docker.Docker}.resume": (
+        "accepted; a container whose worker died is removed, and the task runs again"
+    ),
+    "scripts.python.Script.docker.memory.kernelMemory": "accepted; engines have given it up",
+    "{kubernetes,aws,azure,gcp}.runner.*": "task runners elsewhere come later",
     "aws.s3.*": "plugins for services come later",
     "mongodb.*": "plugins for services come later",
-    "docker.cli.*": "comes with the Docker runner",
+    "docker.cli.*": "plugins for services come later",
 }
 """Types and properties that are not there, or have no effect, to why; a type is meant where no property is named."""
 
@@ -101,6 +106,12 @@ ON_PURPOSE: Mapping[str, Sequence[str]] = {
         "A slot of `concurrency` is freed by a kill, too; an execution that waits for a retry keeps its slot. Counting"
         " and taking is one step, so that the limit holds.",
         "An execution and those it starts are written in one transaction: a crash neither loses nor doubles a subflow.",
+    ),
+    "Triggers": (
+        "A polling trigger is evaluated by one process at a time, and what it keeps is written with the execution that"
+        " it starts: a crash neither loses nor doubles one. An evaluation that lasts an hour is ended.",
+        "What a polling trigger logs is in the log of the execution that it starts; where it starts none, warnings are"
+        " in the log of the server, and `tercel trigger list` says why the last evaluation failed.",
     ),
     "Values": (
         "All inputs that do not fit are told at once, each with its reason.",
@@ -139,8 +150,7 @@ ON_PURPOSE: Mapping[str, Sequence[str]] = {
 LATER = (
     "The REST API and the pages, and what only they ask for: webhook requests, backfills, logs followed from elsewhere,"
     " metrics added up over time.",
-    "Worker groups with workers of their own, polling and realtime triggers.",
-    "Settings for plugin defaults of all flows, and for `globals`.",
+    "Worker groups with workers of their own, and realtime triggers.",
     "The states BREAKPOINT and SUBMITTED.",
 )
 """What is not there yet and is neither a type nor a property."""

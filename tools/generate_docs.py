@@ -35,10 +35,24 @@ def architecture_page() -> str:
     return _between(text, "layers", "\n".join(contracts[0]["layers"]))
 
 
-def _between(text: str, mark: str, inside: str) -> str:
+def _between(text: str, mark: str, inside: str, fence: str = "```\n") -> str:
     before, _, rest = text.partition(f"<!-- {mark} -->")
     after = rest.partition(f"<!-- /{mark} -->")[2]
-    return f"{before}<!-- {mark} -->\n```\n{inside}\n```\n<!-- /{mark} -->{after}"
+    return f"{before}<!-- {mark} -->\n{fence}{inside}\n{fence}<!-- /{mark} -->{after}"
+
+
+def api_page() -> str:
+    """The page as it is, with the table of endpoints made from their routes."""
+    from tercel.api import RESOURCES
+    from tercel.api.openapi import about
+
+    lines = ["| | | |", "|---|---|---|"]
+    for resource in RESOURCES:
+        for route in resource.ROUTES:
+            path = f"`{route.path.replace('*}', '}')}`" + (" (without `/api/v1`)" if route.is_outside else "")
+            also = f", or `{route.legacy}`" if route.legacy else ""
+            lines.append(f"| {route.method} | {path}{also} | {_cell(about(route))} |")
+    return _between((ROOT / "docs" / "api.md").read_text(), "endpoints", "\n".join(lines), fence="")
 
 
 def _tree(folder: Path, depth: int) -> Iterator[str]:
@@ -74,10 +88,35 @@ def _commands(name: str, command: click.Command) -> Iterator[tuple[str, click.Co
 
 
 def settings_page() -> str:
-    """Every setting, as settings.py knows it."""
+    """Every setting, as settings.py knows it, and every key of Kestra's, as kestra_keys.py does."""
+    from tercel.kestra_keys import keys_table
     from tercel.settings import settings_table
 
-    return "\n".join([NOTE, "# Settings\n", "Read once, from the environment.\n", settings_table(), ""])
+    about = """\
+Read once, when the program starts. Each setting has an environment variable, and a key in a configuration: YAML in
+the file that `--config` names, or as text in `TERCEL_CONFIGURATION` or `KESTRA_CONFIGURATION`. What wins, the first
+named first:
+
+1. an option of the command line, such as `--port`
+2. the `TERCEL_…` variable
+3. the files of `--config`, the last one first; a command that is called as `kestra` looks for `~/.kestra/config.yml`
+   where none is named
+4. Kestra's own variables: `KESTRA_STORAGE_LOCAL_BASE_PATH` stands for `kestra.storage.local.base-path`
+5. `TERCEL_CONFIGURATION`, then the files in `MICRONAUT_CONFIG_FILES` (with commas between), then `KESTRA_CONFIGURATION`
+6. the default
+
+`tercel config show` prints what is in force and what says so; `tercel config validate FILE` checks a file. Keys may be
+spelled `base-path`, `basePath` or `BASE_PATH`, and with dots in one line or as mappings. In values `${NAME}` and
+`${NAME:default}` stand for environment variables and for other keys. An unknown key below `tercel` is refused; all
+others are only told.
+"""
+    kestra = """\
+## Kestra's keys
+
+What stands in a configuration that was written for Kestra, and what it does here. `*` stands for any name, `**` for all
+keys below. A key that is not here has no effect, and a warning tells so.
+"""
+    return "\n".join([NOTE, "# Settings\n", about, settings_table(), "", kestra, keys_table(), ""])
 
 
 def plugins_page() -> str:
@@ -210,6 +249,7 @@ def mutants_page() -> str:
 
 
 PAGES = {
+    "api.md": api_page,
     "architecture.md": architecture_page,
     "cli.md": cli_page,
     "compatibility.md": compatibility_page,

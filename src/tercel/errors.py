@@ -3,12 +3,15 @@
 TercelError
 ├── UserError                   the reader can fix it; the hint says how
 │   ├── InvalidFlowError        a flow's YAML has issues; carries them all
+│   │   └── DisabledFlowError       a flow cannot be started, as it says itself
 │   ├── InvalidInputError       the inputs given at start do not fit the flow
 │   ├── InvalidSettingError     a setting has a value that cannot be used
 │   ├── ExpressionError         a {{ … }} cannot be rendered
 │   │   └── MissingError        because something it asks for is not there
 │   ├── NotFoundError           no such flow, execution, file or key
+│   ├── ConflictError           what is there is in no state for that
 │   ├── StorageError            internal storage refuses a path or cannot serve it
+│   │   └── UnreachableError        the database does not answer, and perhaps will
 │   ├── HomeInUseError          another process works on the same home
 │   └── MissingToolError        a program or library that a task needs is not installed
 ├── TaskFailedError             the task ran and failed: ends an attempt, may be retried
@@ -43,6 +46,10 @@ class InvalidFlowError(UserError):
     def __init__(self, message: str, hint: str = "", issues: Sequence[object] = ()) -> None:
         super().__init__(message, hint)
         self.issues = tuple(issues)
+
+
+class DisabledFlowError(InvalidFlowError):
+    """A flow is disabled, and so cannot be started."""
 
 
 class InvalidInputError(UserError):
@@ -83,8 +90,16 @@ class NotFoundError(UserError):
     """No such flow, execution, file or key."""
 
 
+class ConflictError(UserError):
+    """What is there is in no state for what is asked; nothing was changed."""
+
+
 class StorageError(UserError):
     """Internal storage refuses a path (`..`, a link out of it) or cannot serve it."""
+
+
+class UnreachableError(StorageError):
+    """The database does not answer; a later try may find it."""
 
 
 class HomeInUseError(UserError):

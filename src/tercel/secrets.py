@@ -49,6 +49,10 @@ class Secrets:
         """The secret's value; None where there is none of that name."""
         return self._values.get(name.upper())
 
+    def names(self) -> list[str]:
+        """The names of all secrets, in order."""
+        return sorted(self._values)
+
 
 def _decoded(encoded: str) -> str | None:
     from base64 import b64decode  # noqa: PLC0415  # most runs have no secrets
@@ -96,12 +100,13 @@ class Vault:
     Args:
         masker: knows the secrets.
         key_file: 32 random bytes, made with mode 0600 when first needed.
+        key: 32 bytes in place of those in the file; empty for the file.
     """
 
-    def __init__(self, masker: Masker, key_file: Path) -> None:
+    def __init__(self, masker: Masker, key_file: Path, key: bytes = b"") -> None:
         self._masker = masker
         self._key_file = key_file
-        self._key: bytes | None = None
+        self._key = key or None
         self._lock = Lock()
 
     def seal(self, text: str) -> bytes | None:

@@ -10,10 +10,12 @@ import sys
 import time
 from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 from threading import Lock, Thread, active_count
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
 
 from tercel.dispatch.memory import MemoryDispatcher
 from tercel.engine_calls import NamespaceKeys, TaskCalls
@@ -29,9 +31,11 @@ from tercel.model.logs import LogEntry
 from tercel.model.source import read_flow
 from tercel.model.task import LogLevel
 from tercel.operations import Operations, Queries, ReadFlow, RunningFlows
+from tercel.plugin_api import TaskRunner
 from tercel.plugins import catalog
+from tercel.retention import Retention
 from tercel.secrets import Masker, Secrets, Vault
-from tercel.settings import Settings
+from tercel.settings import CONFIGURATION_VARIABLE, SETTINGS, Settings
 from tercel.storage.local import LocalStorage
 from tercel.storage.namespace_files import NamespaceFiles
 from tercel.store import Store, run
@@ -50,10 +54,9 @@ if TYPE_CHECKING:
     # And triggers only where there are flows with some.
     from tercel.scheduler import FlowTriggers, PendingWindows, Reactions, Scheduler
     from tercel.worker.layer_services import LayerServices
+    from tercel.worker.trigger_runner import TriggerRunner
 
 T = TypeVar("T")
-
-_ENVIRONMENT_PREFIXES = ("KESTRA_", "ENV_")
 
 
 class Home:
@@ -68,7 +71,7 @@ class Home:
 
     def __init__(self, settings: Settings, store: Store) -> None:
         self.settings = settings
-        self.storage = LocalStorage(settings.home / "storage", durable=False)
+        self.storage = LocalStorage(settings.storage_directory, durable=False)
         self.queries = Queries(store)
         self._store = store
 
@@ -131,11 +134,28 @@ class Home:
         self.close()
 
 
+class Load(msgspec.Struct, frozen=True, kw_only=True):
+    """What the workers of an engine have to do.
+
+    Attributes:
+        waiting: jobs that wait for a slot.
+        running: jobs that slots have.
+        slots: how many jobs run side by side, at most.
+        oldest_s: how long the first of those that wait has waited, in seconds; 0 where none waits.
+    """
+
+    waiting: int
+    running: int
+    slots: int
+    oldest_s: float
+
+
 class Engine(Home):
     """The embedded engine: executor, worker and store in this process.
 
     Attributes:
         operations: the verbs; coroutines for `call`.
+        secrets: those of the environment.
         problems: sentences about what of the environment cannot be used, for people who start it.
         recovered: executions that dead processes had left open and that go on here, oldest first.
     """
@@ -156,12 +176,14 @@ class Engine(Home):
         self._lock = lock
         self._guard = Lock()
         self._layers: LayerServices | None = None
+        self._polls: TriggerRunner | None = None
         self.storage.durable = settings.synchronous == "FULL"
+        self.secrets = Secrets.from_environment(environment)
         services = WorkerServices(
             storage=self.storage,
             logs=store.logs,
-            directories=Directories(settings.temporary_directory),
-            secrets=Secrets.from_environment(environment),
+            directories=Directories(settings.temporary_directory, _remove_leftover),
+            secrets=self.secrets,
             worker_id=worker_id,
             settings=settings.for_tasks(),
             namespace_files=namespace_files,
@@ -173,10 +195,10 @@ class Engine(Home):
             containment=_containment(settings),
         )
         self._services = services
-        self.problems = services.secrets.problems
+        self.problems = self.secrets.problems
         self._runner = JobRunner(services)
         self._dispatcher = MemoryDispatcher()
-        self._surroundings = {"envs": _visible_environment(environment), "globals": {}}
+        self._surroundings = _surroundings(settings, environment)
         self._read_flow = _reader(settings)
         flows = RunningFlows(store, self._read_flow)
         self._triggers = _Triggers(self, worker_id)
@@ -210,6 +232,9 @@ class Engine(Home):
             render_typed=self._render_typed,
             add_secret=masker.add,
             clock=utc_now,
+            mask=masker.mask,
+            functions=self._functions,
+            surroundings=self._surroundings,
             complete=_completer(settings),
             on_saved=self._triggers.saved,
             on_deleted=self._triggers.deleted,
@@ -217,6 +242,7 @@ class Engine(Home):
         self.queries = self.operations
         self._task_calls = services.engine = TaskCalls(self.operations, store, self._triggers.set_disabled)
         self.recovered: list[str] = []
+        self._retention: Retention | None = None
 
     def recover(self, execution_ids: Collection[str] | None = None, *, to_kill: bool = False) -> None:
         """Go on with executions that dead processes left open.
@@ -252,13 +278,19 @@ class Engine(Home):
     def go_on(self, execution_ids: Collection[str]) -> None:
         """Go on with executions that were adopted: what their workers had is lost, timers are set again."""
         if execution_ids:
+            self._remove_leftovers()  # before their tasks run again
             self._executor.recover(execution_ids)
 
     def clean_up(self) -> None:
         """Remove what dead processes left of themselves, and their working directories."""
         self._lock.sweep()
+        self._remove_leftovers()
         if self.settings.temporary_directory.exists() or (self.settings.home / "layers").exists():
             Thread(target=self._sweep, name="tercel-janitor", daemon=True).start()
+
+    def _remove_leftovers(self) -> None:
+        with suppress(OSError):
+            self._services.directories.remove_leftovers()
 
     def _open_layers(self) -> "LayerServices":
         with self._guard:
@@ -299,14 +331,35 @@ class Engine(Home):
         return stop_all
 
     @property
+    def load(self) -> Load:
+        """What the workers of this process have to do now."""
+        waiting, oldest_s = self._dispatcher.waiting()
+        return Load(
+            waiting=waiting, running=len(self._worker.running), slots=self.settings.slots, oldest_s=round(oldest_s, 3)
+        )
+
+    @property
     def scheduler(self) -> "Scheduler":
         """What starts flows at their dates; it works once `schedule` was called."""
         return self._triggers.scheduler
 
     def schedule(self) -> None:
-        """Start flows at the dates of their triggers from now on."""
+        """Start flows at the dates of their triggers from now on, and remove what is too old."""
+        self._retention = self._made_retention()
+        self._retention.open()
         self._triggers.scheduler.open()
         self._executor.watch(lambda execution, _: self._triggers.ended(execution))
+
+    def _made_retention(self) -> Retention:
+        assert self._services.engine is not None
+        settings = self.settings
+        return Retention(
+            self._services.engine,
+            executions=None if settings.execution_days is None else timedelta(days=settings.execution_days),
+            logs=None if settings.log_days is None else timedelta(days=settings.log_days),
+            clock=self._services.clock,
+            tell=self._say,
+        )
 
     async def _react(
         self,
@@ -360,6 +413,7 @@ class Engine(Home):
             clock=utc_now,
             zone=zone,
             recovery=self.settings.recover_missed_schedules,
+            runner=self._trigger_runner(),
         )
         flow_triggers = FlowTriggers(
             store=self._store,
@@ -371,6 +425,16 @@ class Engine(Home):
         )
         return scheduler, flow_triggers
 
+    def _trigger_runner(self) -> "TriggerRunner":
+        from tercel.worker.trigger_runner import TriggerRunner  # noqa: PLC0415  # see `_Triggers`
+
+        self._polls = TriggerRunner(self._services, most=self.settings.slots)
+        return self._polls
+
+    def mask(self, text: str) -> str:
+        """*text* with every secret that this process knows masked."""
+        return self._services.masker.mask(text)
+
     def _functions_of_flow(self, flow: Flow) -> Mapping[str, Callable[..., object]]:
         nobody = Execution(id="", namespace=flow.namespace, flow_id=flow.id, revision=flow.revision, history=())
         return self._functions(nobody)
@@ -380,7 +444,7 @@ class Engine(Home):
 
     def _say(self, message: str) -> None:
         """Tell those who operate it."""
-        print(self._services.masker.mask(message), file=sys.stderr, flush=True)
+        print(self.mask(message), file=sys.stderr, flush=True)
 
     def _error_logs(self, execution_id: str) -> list[LogEntry]:
         return list(self._task_calls.logs(execution_id, min_level=LogLevel.ERROR))
@@ -395,6 +459,10 @@ class Engine(Home):
         runs again the tasks that were under way.
         """
         self._triggers.close()
+        if self._retention is not None:
+            self._retention.close()
+        if self._polls is not None:
+            self._polls.close(patience_s=self.settings.kill_grace_s + 5)
         self._worker.close(patience_s=self.settings.kill_grace_s + 5)
         self._executor.close()
         if self._layers is not None:
@@ -631,8 +699,13 @@ def _enter_user_namespace(settings: Settings) -> None:
 
 
 def _containment(settings: Settings) -> Containment:
-    shown = [settings.dependency_directory]
-    return Containment(settings.home, settings.temporary_directory, shown, is_wanted=settings.contains_scripts)
+    return Containment(
+        settings.home,
+        settings.temporary_directory,
+        [settings.dependency_directory],
+        storage=settings.storage_directory,
+        is_wanted=settings.contains_scripts,
+    )
 
 
 def _calm_collector() -> None:
@@ -649,19 +722,18 @@ def _calm_collector() -> None:
 
 def _vault(settings: Settings, masker: Masker) -> Vault:
     """What keeps secrets out of the records: outputs that hold one are stored sealed."""
-    return Vault(masker, settings.home / "secret.key")
+    return Vault(masker, settings.home / "secret.key", settings.encryption_key)
 
 
 def _reader(settings: Settings) -> ReadFlow:
     """Reads the source of flows, with their templates."""
     complete = _completer(settings)
-    if complete is None:
-        return _read_flow
-    return lambda source: complete(_read_flow(source))
 
+    def read(source: str) -> Flow:
+        flow = read_flow(source, catalog(), settings.plugin_defaults)
+        return flow if complete is None else complete(flow)
 
-def _read_flow(source: str) -> Flow:
-    return read_flow(source, catalog())
+    return read
 
 
 def _completer(settings: Settings) -> Callable[[Flow], Flow] | None:
@@ -674,16 +746,39 @@ def _completer(settings: Settings) -> Callable[[Flow], Flow] | None:
     return lambda flow: with_templates(flow, folder, catalog())
 
 
+def _remove_leftover(runner_type: str, note: Mapping[str, str]) -> None:
+    found = catalog().find(runner_type)
+    if found is not None and issubclass(found, TaskRunner):
+        found.remove_leftover(note)
+
+
 def _process_id() -> str:
     """Unlike that of any other process that ever used the home."""
     return f"{os.uname().nodename.split('.')[0]}-{os.getpid()}-{base62(time.time_ns(), 11)}"
 
 
-def _visible_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """What expressions see as `envs`."""
-    return {
-        name.removeprefix(prefix).lower(): value
-        for name, value in environment.items()
-        for prefix in _ENVIRONMENT_PREFIXES
-        if name.startswith(prefix)
-    }
+def _surroundings(settings: Settings, environment: Mapping[str, str]) -> dict[str, object]:
+    """What expressions see that is no execution's."""
+    found: dict[str, object] = {"envs": _visible_environment(settings, environment), "globals": settings.globals}
+    about: dict[str, object] = {}
+    if settings.url:
+        about["url"] = settings.url
+    if settings.environment_name:
+        about["environment"] = {"name": settings.environment_name}
+    return {**found, "kestra": about} if about else found
+
+
+def _visible_environment(settings: Settings, environment: Mapping[str, str]) -> dict[str, str]:
+    """What expressions see as `envs`: no variable that is a setting."""
+    hidden = {*settings.hidden_variables, CONFIGURATION_VARIABLE, *(one.environment for one in SETTINGS)}
+    found = [
+        (name, name.removeprefix(prefix).lower())
+        for name in environment
+        for prefix in settings.environment_prefixes
+        if name.startswith(prefix) and name not in hidden
+    ]
+    if not found:
+        return {}
+    from tercel.kestra_keys import is_setting  # noqa: PLC0415  # few environments have such variables
+
+    return {seen: environment[name] for name, seen in found if not is_setting(name)}

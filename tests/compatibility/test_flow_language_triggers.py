@@ -15,7 +15,8 @@ from tests.desks import Desk, a_flow, value
 from tests.flows import Node
 from tests.homes import Home, until
 from tests.schedulers import World
-from tests.triggers import a_condition_context, a_trigger, condition, flow_trigger, on_dates, schedule
+from tests.servers import Answer, http_server
+from tests.triggers import a_condition_context, a_trigger, condition, flow_trigger, on_dates, poll, schedule
 
 FAILS = "tasks: [{id: a, type: io.kestra.plugin.core.execution.Fail}]"
 WORKS = "tasks: [{id: a, type: io.kestra.plugin.core.debug.Return, format: x}]"
@@ -108,6 +109,64 @@ class TestSection20Triggers:
 
         assert world.state().disabled
         assert len(world.dates()) == 1
+
+    def test_a_new_polling_trigger_is_evaluated_at_once_and_not_while_its_execution_runs(self) -> None:
+        world = World()
+        world.save(poll(interval="PT1M"))
+        world.step()
+
+        world.runner.finish(variables={"code": 200})
+        world.step()
+        world.after(minutes=5)
+        before = len(world.runner.begun)
+        world.end_all()
+        world.step()
+
+        assert (before, len(world.runner.begun)) == (1, 2)
+
+    def test_a_polling_trigger_that_fails_is_told_of_and_asked_again_after_its_interval(self) -> None:
+        world = World()
+        world.save(poll(interval="PT1M"))
+        world.step()
+
+        world.runner.finish(problem="Connection refused.")
+
+        assert world.step() == FRIDAY + timedelta(minutes=1)
+        assert world.warnings == ["owner.poll: The evaluation failed: Connection refused."]
+        assert world.store.rows == {}
+
+    @pytest.mark.parametrize("package", ["core", "fs"])
+    def test_an_http_trigger_gives_what_a_request_gives(self, desk: Desk, package: str) -> None:
+        def answer(method: str, path: str, headers: dict[str, str], body: bytes) -> Answer:
+            return (200 if path == "/up" else 500), {"X-A": "b"}, body
+
+        with http_server(answer) as address:
+            desk.save(
+                a_flow(
+                    f"""
+                    triggers:
+                      - id: up
+                        type: io.kestra.plugin.{package}.http.Trigger
+                        uri: "{address}/{{{{ 'up' }}}}"
+                        method: POST
+                        body: hello
+                        interval: PT1H
+                      - id: down
+                        type: io.kestra.plugin.{package}.http.Trigger
+                        uri: "{address}/down"
+                    tasks: [{{id: a, type: io.kestra.plugin.core.debug.Return, format: "{{{{ trigger.body }}}}"}}]
+                    """
+                )
+            )
+            desk.home.engine.schedule()
+            until(lambda: followers(desk, "main") > 0)
+
+        ran = desk.wait(desk.executions("main")[0].id)
+        seen = cast("dict[str, Any]", ran.execution.trigger)
+        assert value(ran, "a") == "hello"
+        assert seen["id"] == "up"
+        assert seen["variables"].keys() == {"uri", "code", "headers", "body"}
+        assert (seen["variables"]["code"], seen["variables"]["uri"]) == (200, f"{address}/up")
 
     def test_a_flow_trigger_starts_when_another_flow_ends_and_sees_its_outputs(self, desk: Desk) -> None:
         desk.save(

@@ -115,6 +115,18 @@ class TestDelivery:
         assert [dispatcher.depth(group) for group in ("gpu", "", "nobody")] == [1, 0, 1]
         assert Consumer(dispatcher, slots=9).taken == ["b", "d"]
 
+    def test_given_jobs_of_all_groups_then_it_is_told_how_many_wait_and_how_long(self, dispatcher: Dispatcher) -> None:
+        assert dispatcher.waiting() == (0, 0.0)
+        enqueue(dispatcher, a_job("a", "gpu"), a_job("b"))
+
+        count, first_s = dispatcher.waiting()
+        _, later_s = dispatcher.waiting()
+
+        assert count == 2
+        assert 0 <= first_s <= later_s
+        Consumer(dispatcher, slots=2)
+        assert dispatcher.waiting() == (0, 0.0)
+
     def test_given_a_consumer_leaves_then_what_it_had_comes_to_another(self, dispatcher: Dispatcher) -> None:
         leaving = Consumer(dispatcher, slots=3)
         enqueue(dispatcher, a_job("done"), a_job("half"), a_job("free"))

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
-from tercel.errors import InvariantError, NotFoundError
+from tercel.errors import ConflictError, InvariantError, NotFoundError
 from tercel.model import Attempt, Metric, State
 from tercel.model.logs import LogEntry
+from tercel.model.search import AllOf, AnyOf, Condition, Operation, Where
 from tercel.model.task import LogLevel
 from tercel.store import (
     Changes,
@@ -18,6 +20,10 @@ from tercel.store import (
     ExecutionQuery,
     FlowCount,
     LogPurge,
+    LogSearch,
+    MetricQuery,
+    MetricSum,
+    MetricSums,
     Promise,
     PurgeQuery,
     StaleExecutionError,
@@ -26,6 +32,7 @@ from tercel.store import (
     Transaction,
     TriggerState,
     TriggerWindow,
+    log_search,
     run,
 )
 from tercel.store.embedded import SqliteStore
@@ -148,6 +155,20 @@ class TestFlows:
         again = kept(store.flows.save("company.team", "flow", "id: flow\n", NOON))
         assert (again.revision, run(store.flows.get("company.team", "flow"))) == (3, again)
 
+    def test_given_old_revisions_then_those_that_nobody_needs_are_removed(self, store: Store) -> None:
+        for number in range(1, 5):
+            kept(store.flows.save("company.team", "hello", f"{number}", NOON))
+        save(store, created=[an_execution(namespace="company.team", flow_id="hello", revision=2)])
+
+        with pytest.raises(ConflictError, match=r"Revision 4 of the flow company\.team\.hello is its latest\."):
+            kept(store.flows.remove_revisions("company.team", "hello", [1, 4]))
+        with pytest.raises(ConflictError, match=r"Revision 2 of the flow company\.team\.hello is run now\."):
+            kept(store.flows.remove_revisions("company.team", "hello", [1, 2]))
+        assert kept(store.flows.remove_revisions("company.team", "hello", [1, 3, 7])) == 2
+
+        assert [one.revision for one in run(store.flows.revisions("company.team", "hello"))] == [2, 4]
+        assert kept(store.flows.save("company.team", "hello", "5", NOON)).revision == 5
+
     def test_given_many_flows_then_the_latest_are_those_that_still_are(self, store: Store) -> None:
         for namespace, flow_id, source in (("b", "one", "1"), ("a", "two", "2"), ("a", "two", "3"), ("a", "one", "4")):
             kept(store.flows.save(namespace, flow_id, source, NOON))
@@ -189,6 +210,7 @@ class TestExecutions:
             due=NOON + timedelta(microseconds=1),
             ends_as=State.CANCELLED,
             is_closing=True,
+            kind="TEST",
             message="why",
             version=3,
         )
@@ -315,6 +337,140 @@ class TestExecutions:
 
         with pytest.raises(InvariantError):
             store.executions.save(Other(), Changes())
+
+
+Op = Operation
+
+
+def where(field: str, operation: Operation, value: object = None, key: str = "") -> Condition:
+    return Condition(field=field, operation=operation, value=value, key=key)
+
+
+CONDITIONS: list[tuple[Where, str]] = [
+    (where("namespace", Op.EQUALS, "a"), "one"),
+    (where("namespace", Op.NOT_EQUALS, "a"), "two three"),
+    (where("namespace", Op.PREFIX, "a"), "one two"),
+    (where("namespace", Op.STARTS_WITH, "ab"), "three"),
+    (where("namespace", Op.ENDS_WITH, "b"), "two three"),
+    (where("flow_id", Op.ENDS_WITH, "longer than any of them"), ""),
+    (where("flow_id", Op.CONTAINS, "E_f"), "one"),
+    (where("flow_id", Op.CONTAINS, "e%f"), ""),
+    (where("flow_id", Op.NOT_CONTAINS, "o"), "three"),
+    (where("flow_id", Op.IN, ("last", "other")), "two three"),
+    (where("flow_id", Op.IN, tuple(f"flow{number}" for number in range(200))), ""),
+    (where("flow_id", Op.IN, ("last", *(f"flow{number}" for number in range(200)))), "three"),
+    (where("flow_id", Op.NOT_IN, ("last", "other")), "one"),
+    (where("flow_id", Op.IN, ()), ""),
+    (where("flow_id", Op.NOT_IN, ()), "one two three"),
+    (where("revision", Op.GREATER_THAN, 1), "two"),
+    (where("revision", Op.IN, (1, 7)), "one three"),
+    (where("state", Op.IN, (State.RUNNING, State.FAILED)), "one three"),
+    (where("created_at", Op.GREATER_THAN_OR_EQUAL_TO, NOON + HOUR), "two three"),
+    (where("created_at", Op.LESS_THAN, NOON + HOUR), "one"),
+    (where("ended_at", Op.LESS_THAN_OR_EQUAL_TO, NOON + 2 * HOUR), "two"),
+    (where("ended_at", Op.IS_NULL), "one"),
+    (where("trigger_id", Op.EQUALS, "then"), "two"),
+    (where("trigger_id", Op.NOT_EQUALS, "then"), "one three"),
+    (where("caller_id", Op.EQUALS, "one"), "two"),
+    (where("caller_id", Op.IS_NULL), "one three"),
+    (where("parent_id", Op.IS_NOT_NULL), "two"),
+    (where("kind", Op.EQUALS, "TEST"), "three"),
+    (where("labels", Op.EQUALS, "x", "team"), "one"),
+    (where("labels", Op.NOT_EQUALS, "x", "team"), "two three"),
+    (where("labels", Op.IN, ("x", "y"), "team"), "one two"),
+    (where("labels", Op.CONTAINS, "0%_", "odd"), "three"),
+    (where("labels", Op.EQUALS, "100%_\0", "odd"), "three"),
+    (where("labels", Op.IS_NOT_NULL, key="team"), "one two"),
+    (where("labels", Op.EQUALS, "one", "system.correlationId"), "one two"),
+    (where("labels", Op.EQUALS, "two", "system.correlationId"), ""),
+    (AnyOf((where("namespace", Op.EQUALS, "a"), where("flow_id", Op.EQUALS, "last"))), "one three"),
+    (AnyOf(()), ""),
+]
+
+
+class TestSearch:
+    """Three executions: of different flows, states, dates, labels and ways to start."""
+
+    @pytest.fixture(autouse=True)
+    def there(self, store: Store) -> None:
+        called = {"id": "then", "type": "Flow", "variables": {"executionId": "one"}}
+        save(
+            store,
+            created=[
+                an_execution("CREATED", "RUNNING", id="one", namespace="a", flow_id="Some_Flow", labels={"team": "x"}),
+                an_execution(
+                    id="two",
+                    namespace="a.b",
+                    flow_id="other",
+                    revision=2,
+                    history=a_history("CREATED", "RUNNING", "SUCCESS", start=NOON + HOUR),
+                    labels={"team": "y", "system.correlationId": "one"},
+                    trigger=called,
+                    parent_id="one",
+                ),
+                an_execution(
+                    id="three",
+                    namespace="ab",
+                    flow_id="last",
+                    history=a_history("CREATED", "FAILED", start=NOON + 2 * HOUR, step_s=60),
+                    labels={"odd": "100%_\0"},
+                    kind="TEST",
+                ),
+            ],
+        )
+
+    def found(self, store: Store, *parts: Where, **query: Any) -> list[str]:
+        asked = ExecutionQuery(where=AllOf(parts), order=query.pop("order", (("created_at", False),)), **query)
+        ids = run(store.executions.ids(asked))
+        assert [one.id for one in run(store.executions.search(asked))] == ids
+        assert query or run(store.executions.total(asked)) == len(ids)
+        return ids
+
+    def test_given_conditions_then_those_that_meet_them_are_found(self, store: Store) -> None:
+        for condition, expected in CONDITIONS:
+            assert self.found(store, condition) == expected.split(), condition
+
+    def test_given_an_order_then_pages_follow_each_other_in_it(self, store: Store) -> None:
+        assert self.found(store, order=(("namespace", True),)) == ["three", "two", "one"]
+        assert self.found(store, order=(("flow_id", False),)) == ["one", "three", "two"]
+        assert self.found(store, order=(("ended_at", True),)) == ["three", "two", "one"]
+        assert self.found(store, order=(("duration", False),)) == ["two", "three", "one"]
+        assert self.found(store, order=(("revision", False), ("namespace", True))) == ["three", "one", "two"]
+        assert self.found(store, order=(("revision", False),)) == ["three", "one", "two"]
+        assert self.found(store, order=(("id", False),), limit=2) == ["one", "three"]
+        assert self.found(store, order=(("id", False),), limit=2, skipped=2) == ["two"]
+        assert run(store.executions.total(ExecutionQuery(limit=1))) == 3
+
+    def test_given_a_field_then_its_different_values_are_told(self, store: Store) -> None:
+        def values(field: str, *parts: Where, key: str = "", limit: int = 10) -> list[str]:
+            return run(store.executions.values(field, ExecutionQuery(where=AllOf(parts), limit=limit), key=key))
+
+        assert values("namespace") == ["a", "a.b", "ab"]
+        assert values("namespace", limit=2) == ["a", "a.b"]
+        assert values("state", where("namespace", Op.PREFIX, "a")) == ["RUNNING", "SUCCESS"]
+        assert values("trigger_id") == ["then"]
+        assert values("labels", key="team") == ["x", "y"]
+        assert values("labels", where("state", Op.EQUALS, State.RUNNING), key="team") == ["x"]
+
+    def test_given_labels_that_change_then_the_latest_are_found(self, open_store: Processes) -> None:
+        store, other = open_store("third"), open_store("other")
+        team = where("labels", Op.EQUALS, "z", "team")
+
+        def change(by: Store, version: int, **labels: str) -> None:
+            save(
+                by, changed=[(an_execution("CREATED", "FAILED", id="new", labels=labels, version=version), version - 1)]
+            )
+
+        save(store, created=[an_execution(id="new", labels={"team": "y" * 5000})])
+        assert self.found(store, where("labels", Op.EQUALS, "y" * 5000, "team")) == ["new"]
+        change(store, 1, team="z")
+        assert self.found(store, team) == ["new"]
+        change(other, 2, team="w")
+        assert self.found(store, team) == []
+        change(store, 3, team="z")
+        assert self.found(store, team) == ["new"]
+        kept(store.executions.delete(["new"]))
+        assert run(store.executions.values("labels", ExecutionQuery(), key="team")) == ["x", "y"]
 
 
 class TestCount:
@@ -587,6 +743,73 @@ class TestMetrics:
         [metric] = run(store.logs.metrics("execution"))
         assert (metric.name, metric.tags) == ("a\ufffdb", {"k": "\0"})
 
+    def test_given_a_page_then_metrics_come_in_the_order_asked_for(self, store: Store) -> None:
+        common: dict[str, Any] = {"execution_id": "execution", "task_run_id": "r", "date": NOON}
+        store.logs.write_metrics(
+            [
+                Metric(**common, task_id="a", type="counter", name="rows", value=2),
+                Metric(**common, task_id="b", type="timer", name="took", value=1500),
+                Metric(**common, task_id="a", type="counter", name="rows", value=1),
+            ]
+        )
+        kept(store.logs.flush())
+
+        def found(**query: Any) -> tuple[list[float], int]:
+            page = run(store.logs.find_metrics(MetricQuery(execution_id="execution", **query)))
+            return [metric.value for metric in page.metrics], page.total
+
+        assert found() == ([2, 1500, 1], 3)
+        assert found(order=[("value", True)], limit=2) == ([2, 1500], 3)
+        assert found(order=[("taskId", True), ("value", False)], skipped=1) == ([1, 2], 3)
+        assert found(task_id="a", limit=1) == ([2], 2)
+        assert found(task_run_id="gone") == ([], 0)
+
+    def test_given_metrics_of_a_flow_then_they_are_named_and_added_up_by_span(self, store: Store) -> None:
+        executions = [an_execution(id="0"), an_execution(id="1"), an_execution(id="2", flow_id="other")]
+        save(store, created=[*executions, an_execution(id="3", kind="TEST")])
+
+        def metric(execution_id: str, value: float, name: str = "rows", task_id: str = "a", later: int = 0) -> Metric:
+            return Metric(
+                execution_id=execution_id,
+                task_id=task_id,
+                task_run_id="r",
+                type="gauge",
+                name=name,
+                value=value,
+                date=NOON + later * HOUR,
+            )
+
+        store.logs.write_metrics(
+            [
+                metric("0", 2),
+                metric("1", 3),
+                metric("1", 5, task_id="b", later=1),
+                metric("1", 7, later=2),
+                metric("2", 9),
+                metric("3", 11),
+                metric("0", 1, "files"),
+                replace(metric("1", 4000, "took"), type="timer"),
+            ]
+        )
+        kept(store.logs.flush())
+        namespace = executions[0].namespace
+
+        assert run(store.logs.metric_names(namespace, "flow")) == ["files", "rows", "took"]
+        assert run(store.logs.metric_names(namespace, "flow", "b")) == ["rows"]
+        assert run(store.logs.metric_tasks(namespace, "flow")) == ["a", "b"]
+        assert run(store.logs.metric_tasks(namespace, "none")) == []
+        hour = HOUR // timedelta(microseconds=1)
+        asked: dict[str, Any] = {"namespace": namespace, "flow_id": "flow", "name": "rows", "span_us": hour}
+        sums = MetricSums(start=NOON, end=NOON + HOUR, **asked)
+        assert run(store.logs.metric_sums(sums)) == [
+            MetricSum(NOON, 2, 5, 2, 3),
+            MetricSum(NOON + HOUR, 1, 5, 5, 5),
+        ]
+        timed = MetricSums(**{**asked, "name": "took"}, start=NOON, end=NOON)
+        assert [one.total for one in run(store.logs.metric_sums(timed))] == [4]
+        only = MetricSums(start=NOON, end=NOON + HOUR, task_id="b", **asked)
+        assert [one.start for one in run(store.logs.metric_sums(only))] == [NOON + HOUR]
+
 
 def an_entry(message: str, execution_id: str = "execution", **properties: Any) -> LogEntry:
     values: dict[str, Any] = {"date": NOON, "level": LogLevel.INFO} | properties
@@ -664,6 +887,83 @@ class TestLogs:
         assert run(store.logs.purge(LogPurge(levels=[LogLevel.DEBUG]))) == 750
 
         assert self.messages(store, most_chunks=1000) == [entry.message for entry in lines[::2]]
+
+    def test_given_a_test_then_only_lines_that_pass_it_are_purged(self, store: Store) -> None:
+        self.log(store, [an_entry("one", attempt=1), an_entry("two"), an_entry("three", attempt=1)])
+
+        purge = LogPurge(execution_ids=["execution"], test=lambda entry: entry.attempt == 1)
+        assert run(store.logs.purge(purge)) == 2
+        assert self.messages(store) == ["two"]
+
+    def test_given_lines_that_can_be_read_then_readers_are_told_of_their_executions(self, store: Store) -> None:
+        told: list[tuple[set[str], list[str]]] = []
+
+        def fail(_: object) -> None:
+            raise ValueError
+
+        store.logs.on_written(fail)
+        stop = store.logs.on_written(lambda ids: told.append((set(ids), self.messages(store, "a"))))
+        self.log(store, [an_entry("one", "a"), an_entry("two", "b")])
+        stop()
+        self.log(store, [an_entry("three", "a")])
+
+        assert told == [({"a", "b"}, ["one"])]
+
+    def test_given_a_search_then_lines_of_all_executions_are_found_page_by_page(self, store: Store) -> None:
+        names = [("0", "a"), ("1", "a.b"), ("2", "ab")]
+        save(store, created=[an_execution(id=id, namespace=name) for id, name in names])
+        self.log(
+            store,
+            [an_entry("a1", "0"), an_entry("b1", "1", date=NOON + HOUR / 2)],
+            [an_entry("c1", "2", date=NOON + HOUR, level=LogLevel.ERROR)],
+            [
+                an_entry("a2", "0", date=NOON + HOUR, level=LogLevel.DEBUG),
+                an_entry("a3", "0", date=NOON + 2 * HOUR, level=LogLevel.ERROR),
+            ],
+        )
+
+        def found(**search: Any) -> tuple[list[str], int]:
+            page = run(store.logs.search(LogSearch(**search)))
+            assert all(dict(names)[line.entry.execution_id] == line.namespace for line in page.lines)
+            return [line.entry.message for line in page.lines], page.total
+
+        assert found() == (["a3", "a2", "c1", "b1", "a1"], 5)
+        assert found(limit=2, skipped=1) == (["a2", "c1"], 5)
+        assert found(limit=2, order=[("timestamp", False)]) == (["a1", "b1"], 5)
+        assert found(order=[("level", True), ("timestamp", False)]) == (["c1", "a3", "a1", "b1", "a2"], 5)
+        assert found(order=[("namespace", True)], limit=1) == (["c1"], 5)
+        assert found(namespace="a") == (["a3", "a2", "a1"], 3)
+        assert found(namespace="a", with_children=True, limit=1) == (["a3"], 4)
+        assert found(min_level=LogLevel.INFO, limit=1) == (["a3"], 4)
+        assert found(start=NOON + HOUR / 2, end=NOON + HOUR, limit=1) == (["a2"], 3)
+        assert found(execution_ids=["1", "2", "gone"]) == (["c1", "b1"], 2)
+        assert found(flow_id="none") == ([], 0)
+        assert found(text="A.B") == (["b1"], 1)
+        assert found(text="C1", limit=1) == (["c1"], 1)
+        assert found(text='"') == ([], 0)
+        assert found(test=lambda line: line.entry.message.endswith("1"), limit=1) == (["c1"], 3)
+
+    def test_given_many_chunks_to_search_then_all_are_counted_and_few_are_read(
+        self, store: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        save(store, created=[an_execution(id="0")])
+        levels = [LogLevel.INFO, LogLevel.DEBUG]
+        minute = timedelta(minutes=1)
+        lines = [
+            an_entry(f"{at} {'x' * 2000}", "0", date=NOON + at * minute, level=levels[at // 1400]) for at in range(1500)
+        ]
+        self.log(store, lines)
+        read: list[int] = []
+        real = log_search.decode_chunk
+        monkeypatch.setattr(log_search, "decode_chunk", lambda *chunk: read.append(1) or real(*chunk))
+
+        newest = run(store.logs.search(LogSearch(limit=3)))
+        oldest = run(store.logs.search(LogSearch(limit=3, min_level=LogLevel.INFO, order=[("timestamp", False)])))
+
+        assert [line.entry for line in newest.lines] == lines[:-4:-1]
+        assert (newest.total, oldest.total) == (1500, 1400)
+        assert [line.entry for line in oldest.lines] == lines[:3]
+        assert len(read) < 20
 
 
 def a_trigger(trigger_id: str = "trigger", **properties: Any) -> TriggerState:
@@ -850,6 +1150,9 @@ class TestKeyValues:
         for key in ("b_1", "a%1", "a.2", "A1", "a.1", "a"):
             kept(store.key_values.set("a", key, key, now=NOON))
         kept(store.key_values.set("other", "a.3", 1, now=NOON))
+        pairs = run(store.key_values.keys(None, NOON, "a."))
+        assert [(pair.namespace, pair.key) for pair in pairs][-1] == ("other", "a.3")
+        assert len(pairs) == 1 + len(run(store.key_values.keys("a", NOON, "a.")))
 
         def keys(prefix: str = "") -> list[str]:
             return [pair.key for pair in run(store.key_values.keys("a", NOON, prefix))]

@@ -34,7 +34,7 @@ def servers(home: Path) -> Iterator[list[subprocess.Popen[str]]]:
 
 
 def start_server(home: Path, servers: list[subprocess.Popen[str]]) -> subprocess.Popen[str]:
-    server = start("server", home=home)
+    server = start("server", "--port", "0", home=home)
     servers.append(server)
     until(lambda: is_at_work(home, server))
     return server

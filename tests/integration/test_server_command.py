@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -54,15 +55,27 @@ tasks:
 class Server:
     """A server in a home."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, *arguments: str) -> None:
         self.home = home
-        command = [sys.executable, "-m", "tercel", "server", "--home", str(home)]
+        command = [sys.executable, "-m", "tercel", "server", *arguments, "--port", "0", "--home", str(home)]
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         assert self.process.stderr is not None
-        assert self.process.stderr.readline().startswith("Ready")
+        ready = self.process.stderr.readline()
+        assert ready.startswith("Ready")
+        self.port = int(ready.partition("http://127.0.0.1:")[2].partition(",")[0])
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         self.process.send_signal(number)
+        return self.ended()
+
+    def begin_stop(self) -> None:
+        """Ask it to stop, and go on once it has begun to."""
+        self.process.send_signal(signal.SIGTERM)
+        assert self.process.stderr is not None
+        assert any("Stopping." in line for line in self.process.stderr)
+
+    def ended(self) -> int:
+        """Its exit code, once it has ended."""
         code = self.process.wait(DEADLINE_S)
         assert self.process.stderr is not None
         self.process.stderr.close()
@@ -70,11 +83,11 @@ class Server:
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[[], Server]]:
+def start(tmp_path: Path) -> Iterator[Callable[..., Server]]:
     started: list[Server] = []
 
-    def begin() -> Server:
-        started.append(Server(tmp_path / "home"))
+    def begin(*arguments: str) -> Server:
+        started.append(Server(tmp_path / "home", *arguments))
         return started[-1]
 
     yield begin
@@ -156,3 +169,38 @@ def test_given_a_run_that_was_killed_then_the_server_goes_on_with_it(
 
     until(lambda: [one["state"]["current"] for one in executions(home, "slow")] == ["SUCCESS"])
     assert server.stop() == 0
+
+
+def begin_request(server: Server, body: bytes) -> socket.socket:
+    """A request that the server has begun to answer, its body not sent yet."""
+    connection = socket.create_connection(("127.0.0.1", server.port), timeout=DEADLINE_S)
+    head = (
+        "POST /api/v1/flows/validate HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n"
+    )
+    connection.sendall(head.encode())
+    assert connection.recv(1000).startswith(b"HTTP/1.1 100")
+    return connection
+
+
+def test_given_a_request_under_way_when_it_is_stopped_then_the_request_is_answered(
+    start: Callable[..., Server],
+) -> None:
+    server = start("standalone", "--worker-thread", "3", "--no-tutorials")
+    body = b"id: a"
+    connection = begin_request(server, body)
+
+    server.begin_stop()
+    connection.sendall(body)
+
+    with connection:
+        assert connection.recv(1000).startswith(b"HTTP/1.1 200")
+    assert server.ended() == 0
+
+
+def test_given_a_second_signal_then_it_ends_at_once(start: Callable[..., Server]) -> None:
+    server = start("local")
+    with begin_request(server, b"id: a"):
+        server.begin_stop()
+
+        assert server.stop() == 128 + signal.SIGTERM

@@ -28,6 +28,7 @@ class TestSecrets:
         assert secrets.find("my_key") == "väl\nue"
         assert secrets.find("LOW") == "x"
         assert secrets.find("HOME") is None
+        assert secrets.names() == ["LOW", "MY_KEY"]
         assert secrets.problems == ()
 
     def test_given_line_breaks_in_the_base64_then_they_are_ignored(self) -> None:
@@ -149,6 +150,15 @@ class TestVault:
 
         assert Vault(masker, tmp_path / "other").open(sealed, reveal=True) == "say **masked***"
         assert Vault(masker, tmp_path / "nowhere").open(sealed, reveal=True) == "say **masked***"
+
+    def test_given_a_key_of_its_own_then_no_file_is_made_or_asked(self, masker: Masker, tmp_path: Path) -> None:
+        sealed = Vault(masker, tmp_path / "key", b"k" * 32).seal("say open-sesame")
+        assert sealed is not None
+
+        opened = Vault(Masker(), tmp_path / "other", b"k" * 32).open(sealed, reveal=True)
+
+        assert opened == "say open-sesame"
+        assert list(tmp_path.iterdir()) == []
 
     def test_given_two_vaults_at_once_then_they_share_the_key(self, masker: Masker, tmp_path: Path) -> None:
         one, two = Vault(masker, tmp_path / "key"), Vault(masker, tmp_path / "key")

@@ -17,15 +17,16 @@ from tercel.errors import InvalidFlowError, InvalidInputError, InvalidSettingErr
 
 _COMMANDS = {
     "run": ("tercel.cli.run:run", "Run a flow here and now, without a server."),
-    "server": ("tercel.cli.server:server", "Stay, start flows at their dates, go on with what was interrupted."),
+    "server": ("tercel.cli.server:server", "Serve the API, start flows at their dates, go on with what was left open."),
     "flow": ("tercel.cli.flow:flow", "Check, save, list and delete flows; their JSON Schema for editors."),
     "execution": ("tercel.cli.execution:execution", "Look at what ran, go on with it, run it again, change it."),
-    "trigger": ("tercel.cli.trigger:trigger", "See what starts flows by itself, and switch it off and on."),
+    "trigger": ("tercel.cli.trigger:trigger", "See what starts flows by itself, try it out, switch it off and on."),
     "workdir": ("tercel.cli.workdir:workdir", "Look into working directories as their tasks found or left them."),
     "cache": ("tercel.cli.cache:cache", "See, clear and prune the caches of working directories."),
     "kv": ("tercel.cli.kv:kv", "Key-value pairs that flows of a namespace share."),
     "namespace": ("tercel.cli.namespace:namespace", "Files of a namespace."),
     "plugin": ("tercel.cli.plugin:plugin", "The types that tasks can have."),
+    "config": ("tercel.cli.config:config", "See which settings are in force, and check configurations."),
     "completion": ("tercel.cli.completion:completion", "Print the shell's completion script."),
 }
 

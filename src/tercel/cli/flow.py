@@ -8,8 +8,10 @@ from pathlib import Path
 import click
 
 from tercel.cli.groups import LateGroup
+from tercel.cli.options import config_option, settings_of
 from tercel.model.source import Checked, check_flow
 from tercel.plugins import catalog
+from tercel.settings import Settings
 
 _LATE = {
     "save": "tercel.cli.saved_flows",
@@ -28,11 +30,13 @@ def flow() -> None:
 
 @flow.command()
 @click.argument("paths", nargs=-1, required=True, metavar="FILE_OR_DIR...", type=click.Path(path_type=Path))
+@config_option
 def validate(paths: tuple[Path, ...]) -> None:
     """Check flow files, and every *.yaml and *.yml below folders; tells every violation at once."""
     is_valid = True
+    settings = settings_of(None)
     for path in flow_files(paths):
-        found = read_checked(path)
+        found = read_checked(path, settings)
         is_valid = found is not None and show_checked(found[1], path) and is_valid
     sys.exit(0 if is_valid else 1)
 
@@ -57,14 +61,14 @@ def unreadable(error: OSError | UnicodeDecodeError) -> str:
     return error.strerror or str(error) if isinstance(error, OSError) else "it is not UTF-8 text"
 
 
-def read_checked(path: Path) -> tuple[str, Checked] | None:
+def read_checked(path: Path, settings: Settings) -> tuple[str, Checked] | None:
     """The text of a flow file and what a check finds in it; None, and why is told, where it cannot be read."""
     try:
         source = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         click.echo(f"{click.style('✘', fg='red')} {path}\n  It cannot be read: {unreadable(error)}.", err=True)
         return None
-    return source, check_flow(source, catalog())
+    return source, check_flow(source, catalog(), settings.plugin_defaults)
 
 
 def show_checked(checked: Checked, path: Path) -> bool:

@@ -83,4 +83,4 @@ def delete(name: str, path: str, home: Path | None) -> None:
 def _files(name: str, home: Path | None) -> StoredNamespaceFiles:
     settings = settings_of(home)
     os.makedirs(settings.home, mode=0o700, exist_ok=True)  # parents are made private too
-    return StoredNamespaceFiles(LocalStorage(settings.home / "storage"), name)
+    return StoredNamespaceFiles(LocalStorage(settings.storage_directory), name)

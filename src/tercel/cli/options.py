@@ -1,17 +1,22 @@
 """Options that several commands share, and what they mean."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from tercel.model.task import LogLevel
-from tercel.settings import Settings, read_settings, unknown_settings
+from tercel.settings import CONFIGURATION_VARIABLE, Settings, read_settings, unknown_settings
 
 if TYPE_CHECKING:
+    from tercel.configuration import Configuration
     from tercel.server import Home
+
+_FILES = "tercel.configuration_files"
+_BEGINNINGS = ("KESTRA_", "DATASOURCES_", "MICRONAUT_", "ENDPOINTS_", CONFIGURATION_VARIABLE)
+"""How environment variables begin that may be a configuration."""
 
 C = TypeVar("C", bound=Callable[..., Any])
 
@@ -28,13 +33,32 @@ class _HomePath(click.Path):
 
 
 def home_option(command: C) -> C:
-    """`--home DIR`."""
+    """`--home DIR`, and the configuration that may name one."""
     return click.option(
         "--home",
         metavar="DIR",
         type=_HomePath(file_okay=False, path_type=Path),
         help="Folder that keeps everything; TERCEL_HOME, or ~/.tercel.",
+    )(config_option(command))
+
+
+def config_option(command: C) -> C:
+    """`-c FILE`, which `settings_of` reads."""
+    return click.option(
+        "-c",
+        "--config",
+        "configuration_files",
+        metavar="FILE",
+        multiple=True,
+        type=click.Path(path_type=Path),
+        expose_value=False,
+        callback=_note_files,
+        help="Take settings from a YAML file; of several the last one wins.",
     )(command)
+
+
+def _note_files(context: click.Context, _: click.Parameter, files: tuple[Path, ...]) -> None:
+    context.meta[_FILES] = files
 
 
 def namespace_files_option(command: C) -> C:
@@ -66,10 +90,38 @@ def log_level_option(command: C) -> C:
 
 
 def settings_of(home: Path | None, **given: object) -> Settings:
-    """The settings with what the command line says on top; tells of variables that mean nothing."""
+    """The settings with what the command line says on top; tells of variables and keys that mean nothing."""
     for sentence in unknown_settings(os.environ):
         click.echo(f"Warning: {sentence}", err=True)
-    return read_settings(os.environ, home=None if home is None else home.absolute(), **given)
+    configuration = configuration_of(os.environ)
+    for sentence in () if configuration is None else configuration.warnings:
+        click.echo(f"Warning: {sentence}", err=True)
+    configured = None if configuration is None else configuration.given
+    return read_settings(os.environ, configured, home=None if home is None else home.absolute(), **given)
+
+
+def configuration_of(environment: Mapping[str, str]) -> "Configuration | None":
+    """What the configurations come to that the environment and the command line name; None where there are none.
+
+    Raises:
+        InvalidSettingError: one cannot be read or used.
+    """
+    files = _files()
+    if not files and not any(name.startswith(_BEGINNINGS) for name in environment):
+        return None
+    from tercel.configuration import configure, environment_sources, file_sources  # noqa: PLC0415  # most have none
+
+    return configure(environment_sources(environment), environment, file_sources(files))
+
+
+def _files() -> Sequence[Path]:
+    """The files that the command line names; called `kestra`, the one that Kestra looks for if it is there."""
+    context = click.get_current_context()
+    files: Sequence[Path] = context.meta.get(_FILES, ())
+    if not files and context.find_root().info_name == "kestra":
+        usual = Path("~/.kestra/config.yml").expanduser()
+        return [usual] if usual.is_file() else []
+    return files
 
 
 def meant_execution(home: "Home", execution_id: str) -> str:

@@ -119,8 +119,8 @@ def restart(
     """
     if revision is not None and flow_file is not None:
         raise click.UsageError("--revision and --flow exclude each other.")
-    mended = None if flow_file is None else read_flow_file(flow_file)
     settings = settings_of(home, task_runner=task_runner)
+    mended = None if flow_file is None else read_flow_file(flow_file, settings)
     with read_home(settings) as looked_at:
         execution_id = meant_execution(looked_at, execution_id)
         looked_at.call(looked_at.queries.get_execution(execution_id))

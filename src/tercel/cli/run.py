@@ -25,6 +25,7 @@ from tercel.model.source import check_flow
 from tercel.operations import new_execution_id
 from tercel.plugins import catalog
 from tercel.server import Engine, open_home
+from tercel.settings import Settings
 from tercel.storage.namespace_files import FolderNamespaceFiles, NamespaceFiles
 
 _REFUSED = 2
@@ -59,10 +60,10 @@ def run(
     An execution that pauses asks on a terminal how to go on; elsewhere, or after Ctrl-C there, it is left paused, and
     `tercel execution resume` goes on with it.
     """
-    source, flow = read_flow_file(flow_file)
+    settings = settings_of(home, task_runner=task_runner)
+    source, flow = read_flow_file(flow_file, settings)
     paths = _file_inputs(flow, inputs, files)
     inputs = {name: value for name, value in inputs.items() if name not in paths}
-    settings = settings_of(home, task_runner=task_runner)
     output, out = standard_output()
     serve = folder_namespace_files(folder)
     with Interrupts() as interrupts, open_home(settings, namespace_files=serve, on_wait=tell, recover=False) as engine:
@@ -78,7 +79,7 @@ def run(
     leave(output, code)
 
 
-def read_flow_file(flow_file: Path) -> tuple[str, Flow]:
+def read_flow_file(flow_file: Path, settings: Settings) -> tuple[str, Flow]:
     """The flow's text and model; one that is refused ends the program with all its issues told."""
     try:
         source = flow_file.read_text(encoding="utf-8")
@@ -86,7 +87,7 @@ def read_flow_file(flow_file: Path) -> tuple[str, Flow]:
         from tercel.cli.flow import unreadable  # noqa: PLC0415  # only for a file that cannot be read
 
         raise click.UsageError(f"{flow_file} cannot be read: {unreadable(error)}.") from error
-    checked = check_flow(source, catalog())
+    checked = check_flow(source, catalog(), settings.plugin_defaults)
     for warning in checked.warnings:
         click.echo(f"Warning: {flow_file}: {warning.text}", err=True)
     if checked.flow is None or checked.issues:

@@ -26,10 +26,11 @@ def save(paths: tuple[Path, ...], home: Path | None) -> None:
 
     A flow whose text is other than before gets its next revision. Where one is refused, none is saved.
     """
+    settings = settings_of(home)
     flows: list[tuple[str, Flow]] = []
     is_valid = True
     for path in flow_files(paths):
-        found = read_checked(path)
+        found = read_checked(path, settings)
         if found is None or found[1].flow is None or found[1].issues:
             is_valid = False
             if found is not None:
@@ -43,7 +44,7 @@ def save(paths: tuple[Path, ...], home: Path | None) -> None:
     if not is_valid:
         click.echo("Nothing was saved.", err=True)
         sys.exit(1)
-    with open_home(settings_of(home), what="tercel flow save", recover=False) as engine:
+    with open_home(settings, what="tercel flow save", recover=False) as engine:
         known = {(one.namespace, one.id): one.revision for one in engine.call(engine.queries.saved_flows())}
         for source, flow in flows:
             saved = engine.call(engine.operations.save_flow(source, flow))

@@ -76,3 +76,7 @@ class Dispatcher(Protocol):
     def depth(self, group: str) -> int:
         """How many jobs wait for a consumer of *group*."""
         ...
+
+    def waiting(self) -> tuple[int, float]:
+        """How many jobs wait for a consumer of any group, and for how many seconds the first of them has waited."""
+        ...

@@ -6,6 +6,7 @@ What it holds dies with the process, and is found again in the rows by the next 
 from collections import deque
 from collections.abc import Callable, Sequence
 from threading import Lock
+from time import monotonic
 
 from tercel.dispatch import Handler, JobRef, job_ref
 from tercel.model.jobs import WorkerJob
@@ -18,7 +19,7 @@ class MemoryDispatcher:
     def __init__(self) -> None:
         self._lock = Lock()
         self._queues: dict[str, deque[JobRef]] = {}
-        self._waiting: dict[JobRef, WorkerJob] = {}
+        self._waiting: dict[JobRef, tuple[WorkerJob, float]] = {}  # and since when
         self._picked: dict[JobRef, _Lease] = {}
         self._consumers: list[_Consumer] = []
 
@@ -28,6 +29,7 @@ class MemoryDispatcher:
             tx.after_commit(lambda: self._add(jobs))
 
     def _add(self, jobs: Sequence[WorkerJob]) -> None:
+        now = monotonic()
         with self._lock:
             for job in jobs:
                 ref = job_ref(job)
@@ -35,7 +37,7 @@ class MemoryDispatcher:
                     continue
                 if ref not in self._waiting:
                     self._queues.setdefault(job.group, deque()).append(ref)
-                self._waiting[ref] = job
+                self._waiting[ref] = job, now
         self._deliver()
 
     def cancel(self, jobs: Sequence[JobRef]) -> list[JobRef]:
@@ -73,9 +75,15 @@ class MemoryDispatcher:
                 if lease.consumer is consumer:
                     del self._picked[ref]
                     if lease.holds_slot:
-                        self._waiting[ref] = lease.job
+                        self._waiting[ref] = lease.job, monotonic()
                         self._queues.setdefault(lease.job.group, deque()).appendleft(ref)
         self._deliver()
+
+    def waiting(self) -> tuple[int, float]:
+        """How many jobs wait for a consumer of any group, and for how many seconds the first of them has waited."""
+        with self._lock:
+            oldest = next(iter(self._waiting.values()), None)
+            return len(self._waiting), 0.0 if oldest is None else monotonic() - oldest[1]
 
     def depth(self, group: str) -> int:
         """How many jobs wait for a consumer of *group*."""
@@ -105,10 +113,10 @@ class MemoryDispatcher:
                 queue = self._queues.get(group)
                 while queue:
                     ref = queue.popleft()
-                    job = self._waiting.pop(ref, None)
-                    if job is not None:
+                    waiting = self._waiting.pop(ref, None)
+                    if waiting is not None:
                         consumer.free_slots -= 1
-                        lease = self._picked[ref] = _Lease(self, consumer, job, ref)
+                        lease = self._picked[ref] = _Lease(self, consumer, waiting[0], ref)
                         return lease
         return None
 

@@ -100,6 +100,7 @@ class Execution(msgspec.Struct, frozen=True, kw_only=True):
         after: branches that follow its last state, `afterExecution` and those of listeners; settled with that state.
         violated: ids of the SLAs that were broken.
         first_created: when the first of a row of executions was made that try the same again; None for the first.
+        kind: what it is run for, such as TEST; None for its own sake.
         version: grows with every change of this row; a cached copy with another version is stale.
     """
 
@@ -126,6 +127,7 @@ class Execution(msgspec.Struct, frozen=True, kw_only=True):
     after: tuple[str, ...] = ()
     violated: tuple[str, ...] = ()
     first_created: datetime | None = None
+    kind: str | None = None
     message: str = ""
     """Why it failed, where no task run says so; empty otherwise."""
     version: int = 0

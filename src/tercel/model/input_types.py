@@ -57,6 +57,12 @@ _OWN: Mapping[str, frozenset[str]] = {
 }
 
 
+def own_properties(type: str) -> frozenset[str]:
+    """The properties that inputs of a type have, by their YAML names."""
+    named = dict(zip(Input.__struct_fields__, Input.__struct_encode_fields__, strict=True))
+    return frozenset(named[attribute] for attribute in (*_COMMON, *_OWN.get(type, ())))
+
+
 class DependsOn(Part, frozen=True, kw_only=True):
     """Which inputs, and which condition over them, an input needs in order to be asked for.
 

@@ -34,6 +34,7 @@ def execution_json(execution: Execution, runs: Sequence[TaskRun]) -> Json:
                 "originalCreatedDate": instant_text(execution.first_created or execution.history[0].date),
             },
             "scheduleDate": None if execution.schedule_date is None else instant_text(execution.schedule_date),
+            "kind": execution.kind,
             "message": execution.message or None,
         }
     )

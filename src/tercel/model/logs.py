@@ -1,4 +1,4 @@
-"""LogEntry and Metric: what a task run says while it runs."""
+"""LogEntry and Metric: what a task run says while it runs, and a trigger before it starts one."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -9,13 +9,14 @@ import msgspec
 from tercel.model.task import LogLevel
 
 
-class LogEntry(msgspec.Struct, frozen=True, kw_only=True):
+class LogEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One log line, secrets already masked.
 
     Attributes:
         date: when it was recorded, aware UTC.
         task_run_id: None for lines about the execution itself.
         attempt: zero-based attempt of the task run.
+        trigger_id: of the trigger that said it before it started the execution.
     """
 
     execution_id: str
@@ -25,6 +26,7 @@ class LogEntry(msgspec.Struct, frozen=True, kw_only=True):
     task_id: str | None = None
     task_run_id: str | None = None
     attempt: int = 0
+    trigger_id: str | None = None
 
 
 class Metric(msgspec.Struct, frozen=True, kw_only=True):

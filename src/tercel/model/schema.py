@@ -41,15 +41,19 @@ _FORMATS: Mapping[type, str] = {datetime: "date-time", date: "date", time: "time
 
 def flow_schema(catalog: Catalog) -> Schema:
     """The schema of a whole flow with every type of *catalog* that can be imported."""
-    return _Schemas(_classes(catalog)).document(Flow)
+    return _Schemas(classes(catalog)).document(Flow)
 
 
 def type_schema(part: type[Part], catalog: Catalog | None = None) -> Schema:
-    """The schema of one type's mapping; tasks inside it may be any of *catalog*, or anything without one."""
-    return _Schemas(_classes(catalog) if catalog is not None else None).document(part)
+    """The schema of one type's mapping, or of any type of a family.
+
+    Tasks inside it may be any of *catalog*, or anything without one.
+    """
+    return _Schemas(classes(catalog) if catalog is not None else None).document(part)
 
 
-def _classes(catalog: Catalog) -> Sequence[type[Part]]:
+def classes(catalog: Catalog) -> Sequence[type[Part]]:
+    """Every type of *catalog* that can be imported, by name."""
     found: dict[str, type[Part]] = {}
     for name in catalog.names():
         try:
@@ -69,7 +73,7 @@ class _Schemas:
         self._defs: Schema = {}
 
     def document(self, part: type[Part]) -> Schema:
-        schema = self._object(part)
+        schema = self._family(part) if is_family(part) else self._object(part)
         return {"$schema": DIALECT, **schema, "$defs": dict(sorted(self._defs.items()))}
 
     def _reference(self, part: type[Part]) -> Schema:
@@ -240,19 +244,28 @@ def descriptions(part: type[Part]) -> dict[str, str]:
         >>> descriptions(Retry)["max_duration"]
         'no further try starts later than this after the first one started; without it there is no limit.'
     """
+    return _told(part, "Attributes:")
+
+
+def outputs(part: type[Part]) -> dict[str, str]:
+    """What the `Outputs:` sections of *part* and its bases say, by name."""
+    return _told(part, "Outputs:")
+
+
+def _told(part: type[Part], section: str) -> dict[str, str]:
     found: dict[str, str] = {}
     for base in reversed(part.__mro__):
         if issubclass(base, Part):
-            found |= _attributes(cleandoc(base.__dict__.get("__doc__") or ""))
+            found |= _entries(cleandoc(base.__dict__.get("__doc__") or ""), section)
     return found
 
 
-def _attributes(docstring: str) -> dict[str, str]:
+def _entries(docstring: str, section: str) -> dict[str, str]:
     found: dict[str, str] = {}
     is_inside, names = False, tuple[str, ...]()
     for line in docstring.splitlines():
         if line and not line.startswith(" "):
-            is_inside = line == "Attributes:"
+            is_inside = line == section
         elif is_inside and line.startswith("    ") and not line.startswith("     "):
             head, _, text = line.strip().partition(": ")
             names = tuple(name.strip() for name in head.split(","))

@@ -28,6 +28,7 @@ __all__ = [
     "check_flow",
     "check_flows",
     "check_stored",
+    "documents",
     "invalid",
     "read_flow",
     "read_flows",
@@ -80,7 +81,7 @@ def read_flows(text: str, catalog: Catalog, global_defaults: Sequence[PluginDefa
 def check_flows(text: str, catalog: Catalog, global_defaults: Sequence[PluginDefault] = ()) -> list[Checked]:
     """As `check_flow` for each document of *text*; lines are those of the whole text, sources those of the document."""
     every: list[Checked] = []
-    for line, document in _documents(text):
+    for line, document in documents(text):
         checked = check_flow(document, catalog, global_defaults)
         issues, warnings = _moved(checked.issues, line), _moved(checked.warnings, line)
         every.append(Checked(checked.flow, issues, warnings))
@@ -199,7 +200,7 @@ def _without_revision(text: str, root: MappingNode) -> str:
 _NOT_YET_A_DOCUMENT = re.compile(r"\s*(?:[#%].*)?")
 
 
-def _documents(text: str) -> Iterator[tuple[int, str]]:
+def documents(text: str) -> Iterator[tuple[int, str]]:
     """The documents of *text*, each with the number of lines before it; one that holds nothing only where all do.
 
     In YAML a line that begins with `---` parts documents wherever it stands, within texts as well.

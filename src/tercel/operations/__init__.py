@@ -4,7 +4,19 @@ The only place that draws ids. Everything here is a coroutine that awaits only t
 """
 
 from tercel.operations.actions import Operations
+from tercel.operations.flows import FlowChanges
 from tercel.operations.queries import Queries, ReadFlow, RunningFlows
-from tercel.operations.starts import RenderTyped, new_execution_id
+from tercel.operations.starts import RenderTyped, Upload, new_execution_id
+from tercel.operations.webhooks import WebRequest
 
-__all__ = ["Operations", "Queries", "ReadFlow", "RenderTyped", "RunningFlows", "new_execution_id"]
+__all__ = [
+    "FlowChanges",
+    "Operations",
+    "Queries",
+    "ReadFlow",
+    "RenderTyped",
+    "RunningFlows",
+    "Upload",
+    "WebRequest",
+    "new_execution_id",
+]

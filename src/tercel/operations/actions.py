@@ -1,10 +1,13 @@
 """What people do with executions: kill, pause, resume, restart, replay, and change them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from typing import cast
 
-from tercel.errors import InvalidInputError, NotFoundError, UserError
+from msgspec.structs import replace
+
+from tercel.errors import ConflictError, InvalidInputError, NotFoundError, UserError
 from tercel.executor import retry_id
 from tercel.machine import can_restart, copies_for_replay, misfits
 from tercel.machine.messages import (
@@ -21,23 +24,39 @@ from tercel.machine.messages import (
 )
 from tercel.model.execution import Execution, TaskRun
 from tercel.model.input_types import Input
+from tercel.model.inputs import ResolvedInput
 from tercel.model.key_values import is_key
 from tercel.model.labels import label_problems
 from tercel.model.state import State, StateChange
-from tercel.operations.starts import Starts, new_execution_id
+from tercel.operations.starts import Upload, input_value, new_execution_id
+from tercel.operations.webhooks import Webhooks
 from tercel.storage import execution_path
 from tercel.store import StaleExecutionError
 
 
-class Operations(Starts):
+class Operations(Webhooks):
     """What can be done, for the command line and the API alike; each verb is a coroutine."""
 
     async def kill(self, execution_id: str, *, cascade: bool = True) -> None:
         """Ask an execution to end; one that has ended stays as it is. Raises NotFoundError.
 
-        With *cascade* the executions that it started end, too.
+        With *cascade* the executions that it started end, too. Raises ConflictError where it is another process's.
         """
-        await self._executor.apply(execution_id, KillRequested(now=self._clock(), cascade=cascade))
+        try:
+            await self._executor.apply(execution_id, KillRequested(now=self._clock(), cascade=cascade))
+        except StaleExecutionError as error:
+            raise _elsewhere(execution_id) from error
+
+    async def kill_all(self, execution_ids: Sequence[str], *, cascade: bool = True) -> list[str]:
+        """As `kill`, for many at once; gives those that were asked, without such as are gone or another process's."""
+        now = self._clock()
+        promises = [(one, self._executor.apply(one, KillRequested(now=now, cascade=cascade))) for one in execution_ids]
+        asked: list[str] = []
+        for execution_id, promise in promises:
+            with suppress(NotFoundError, StaleExecutionError):
+                await promise
+                asked.append(execution_id)
+        return asked
 
     async def pause(self, execution_id: str) -> Execution:
         """Have an execution start nothing more until it is resumed; what runs goes on to its end.
@@ -49,7 +68,12 @@ class Operations(Starts):
         )
 
     async def resume(
-        self, execution_id: str, inputs: Mapping[str, object] | None = None, *, task_run_id: str | None = None
+        self,
+        execution_id: str,
+        inputs: Mapping[str, object] | None = None,
+        *,
+        task_run_id: str | None = None,
+        uploads: Mapping[str, Upload] | None = None,
     ) -> Execution:
         """Have a paused execution go on.
 
@@ -57,6 +81,7 @@ class Operations(Starts):
             execution_id: of an execution in PAUSED.
             inputs: what the Pause asks for by `onResume`.
             task_run_id: the paused task run; the one that paused first where None.
+            uploads: files that were sent, for inputs of type FILE.
 
         Returns:
             The execution as it goes on.
@@ -66,7 +91,7 @@ class Operations(Starts):
             InvalidInputError: naming every input that does not fit.
             UserError: it is not paused.
         """
-        event = await self._resumption(execution_id, inputs, task_run_id)
+        event = await self._resumption(execution_id, inputs, task_run_id, uploads)
         return await self._ask(execution_id, event, "resumed", (State.PAUSED,))
 
     async def check_resume(
@@ -75,21 +100,49 @@ class Operations(Starts):
         """Raise what `resume` would of these inputs, and change nothing."""
         await self._resumption(execution_id, inputs, task_run_id)
 
+    async def examine_resume(
+        self, execution_id: str, inputs: Mapping[str, object], uploads: Mapping[str, str] | None = None
+    ) -> list[ResolvedInput]:
+        """What would become of each input that a paused execution asks for; *uploads* as for `examine_start`.
+
+        Raises NotFoundError, and ConflictError where it is not paused.
+        """
+        execution = await self._store.executions.get(execution_id, reveal=True)
+        if execution.state is not State.PAUSED:
+            raise ConflictError(f"The execution {execution_id} cannot be resumed: it is {execution.state}.")
+        _, asked = await self._asked(execution, None)
+        return self._examine(asked, execution, inputs, uploads or {})
+
+    async def resume_inputs(self, execution_id: str) -> Sequence[Input]:
+        """What a paused execution asks for when it is resumed; nothing where it is not. Raises NotFoundError."""
+        return (await self._asked(await self._store.executions.get(execution_id), None))[1]
+
+    async def _asked(self, execution: Execution, task_run_id: str | None) -> tuple[TaskRun | None, Sequence[Input]]:
+        """The task run that paused first, or the one asked for, and what it asks for when it is resumed."""
+        runs = await self._store.executions.task_runs(execution.id)
+        paused = [run for run in runs if run.state is State.PAUSED and task_run_id in (None, run.id)]
+        if not paused:
+            return None, ()
+        first = min(paused, key=lambda run: run.history[-1].date)
+        flow = await self._flows.find(execution.namespace, execution.flow_id, execution.revision)
+        return first, cast("Sequence[Input]", getattr(flow.places[first.task_id].task, "on_resume", ()))
+
     async def _resumption(
-        self, execution_id: str, inputs: Mapping[str, object] | None, task_run_id: str | None
+        self,
+        execution_id: str,
+        inputs: Mapping[str, object] | None,
+        task_run_id: str | None,
+        uploads: Mapping[str, Upload] | None = None,
     ) -> ResumeRequested:
         """The event that has a paused execution go on. Raises NotFoundError and InvalidInputError."""
         execution = await self._store.executions.get(execution_id, reveal=True)
-        runs = await self._store.executions.task_runs(execution_id)
-        paused = [run for run in runs if run.state is State.PAUSED and task_run_id in (None, run.id)]
-        paused.sort(key=lambda run: run.history[-1].date)
+        paused, asked = await self._asked(execution, task_run_id)
         outputs: dict[str, object] = {}
-        if paused:
-            flow = await self._flows.find(execution.namespace, execution.flow_id, execution.revision)
-            asked = cast("Sequence[Input]", getattr(flow.places[paused[0].task_id].task, "on_resume", ()))
-            if asked or inputs:
-                outputs["onResume"] = self._resolve(asked, execution, inputs or {})
-        return ResumeRequested(now=self._clock(), run_id=paused[0].id if paused else task_run_id, outputs=outputs)
+        if paused is not None and (asked or inputs):
+            with self._stored_uploads(asked, execution, uploads) as stored:
+                outputs["onResume"] = self._resolve(asked, execution, {**(inputs or {}), **stored})
+        run_id = task_run_id if paused is None else paused.id
+        return ResumeRequested(now=self._clock(), run_id=run_id, outputs=outputs)
 
     async def force_run(self, execution_id: str) -> Execution:
         """Have an execution go on without waiting for its time, its turn or a person.
@@ -107,7 +160,10 @@ class Operations(Starts):
         problem = next(label_problems(labels), None)
         if problem is not None:
             raise InvalidInputError(problem.message, problem.hint)
-        await self._executor.apply(execution_id, LabelsSet(now=self._clock(), labels=labels))
+        try:
+            await self._executor.apply(execution_id, LabelsSet(now=self._clock(), labels=labels))
+        except StaleExecutionError as error:
+            raise _elsewhere(execution_id) from error
         return await self._store.executions.get(execution_id)
 
     async def change_status(self, execution_id: str, state: State) -> Execution:
@@ -134,7 +190,7 @@ class Operations(Starts):
         except StaleExecutionError as error:
             execution = await self._store.executions.get(execution_id)
             possible = ", ".join(states[:-1]) + f" or {states[-1]}" if len(states) > 1 else states[0]
-            raise UserError(
+            raise ConflictError(
                 f"The execution {execution_id} cannot be {what}: it is {execution.state}.",
                 f"Only one in {possible} can be, and only by the process that it belongs to.",
             ) from error
@@ -147,6 +203,8 @@ class Operations(Starts):
         task_run_id: str | None = None,
         revision: int | None = None,
         new_id: str | None = None,
+        inputs: Mapping[str, object] | None = None,
+        uploads: Mapping[str, Upload] | None = None,
     ) -> Execution:
         """Run an execution anew, as another one with the same inputs, labels and trigger.
 
@@ -155,12 +213,15 @@ class Operations(Starts):
             task_run_id: begin at this task run, with what came before it as it was; from the start where None.
             revision: of the flow; the one that the older one ran where None.
             new_id: of the new one, for a caller that has to know it before; drawn where None.
+            inputs: in place of those of the same ids; all others stay as they were.
+            uploads: files that were sent, for inputs of type FILE; likewise.
 
         Returns:
             The new execution as it was saved.
 
         Raises:
             NotFoundError: no such execution or revision.
+            InvalidInputError: naming every one of *inputs* that does not fit.
             UserError: it has no such task run, or what ran before it does not fit the revision.
         """
         old = await self._store.executions.get(execution_id, reveal=True)
@@ -179,7 +240,13 @@ class Operations(Starts):
             parent_id=old.id,
             original_id=old.original_id or old.id,
             from_scratch=True,
+            kind=old.kind,
         )
+        if inputs or uploads:
+            declared = flow.flow.inputs
+            before = {one.id: input_value(old.inputs, one.id) for one in declared}
+            with self._stored_uploads(declared, new, uploads) as stored:
+                new = replace(new, inputs=self._resolve(declared, new, {**before, **(inputs or {}), **stored}))
         if task_run_id is None:
             await self._executor.create(new)
             return new
@@ -231,7 +298,10 @@ class Operations(Starts):
         if ttl is not None and ttl <= timedelta(0):
             raise InvalidInputError("A value cannot be kept for no time.", "Give a longer time, such as PT1H.")
         now = self._clock()
-        expires_at = None if ttl is None else now + ttl
+        try:
+            expires_at = None if ttl is None else now + ttl
+        except OverflowError:
+            raise InvalidInputError("A value cannot be kept longer than time is.", "Leave the time out.") from None
         stored = await self._store.key_values.set(
             namespace, key, value, now=now, expires_at=expires_at, overwrite=overwrite, description=description
         )
@@ -243,14 +313,34 @@ class Operations(Starts):
         if not await self._store.key_values.delete(namespace, key, self._clock()):
             raise NotFoundError(f"The namespace {namespace} has no key {key!r}.")
 
-    async def delete_execution(self, execution_id: str) -> None:
-        """Remove an execution that has ended, with its task runs, logs, metrics and files. Raises UserError."""
+    async def delete_key_values(self, namespace: str, keys: Iterable[str]) -> list[str]:
+        """Remove keys and their values; gives those that were there."""
+        now = self._clock()
+        return [key for key in dict.fromkeys(keys) if await self._store.key_values.delete(namespace, key, now)]
+
+    async def delete_execution(
+        self, execution_id: str, *, logs: bool = True, metrics: bool = True, files: bool = True
+    ) -> None:
+        """Remove an execution that has ended with its task runs, and what else is wanted.
+
+        Args:
+            execution_id: of an execution that has ended.
+            logs: its log, too.
+            metrics: its metrics, too.
+            files: what it has in internal storage, too.
+
+        Raises:
+            NotFoundError: no such execution.
+            ConflictError: it has not ended.
+        """
         execution = await self._store.executions.get(execution_id)
         if execution.is_open:
-            raise UserError(f"The execution {execution_id} has not ended.", "Kill it first, or wait for its end.")
+            raise ConflictError(f"The execution {execution_id} has not ended.", "Kill it first, or wait for its end.")
         await self._store.executions.delete([execution_id])
-        await self._store.logs.delete([execution_id])
-        self.delete_files(execution)
+        if logs or metrics:
+            await self._store.logs.delete([execution_id], lines=logs, metrics=metrics)
+        if files:
+            self.delete_files(execution)
 
     def delete_files(self, execution: Execution) -> int:
         """Remove what an execution has in internal storage; gives the number of files."""
@@ -293,7 +383,7 @@ class Operations(Starts):
         try:
             await self._executor.apply(execution_id, event)
         except StaleExecutionError as error:
-            raise UserError(
+            raise ConflictError(
                 f"Somebody else has restarted the execution {execution_id} meanwhile.",
                 f"`tercel execution show {execution_id}` tells how it stands.",
             ) from error
@@ -315,16 +405,17 @@ class Operations(Starts):
         One that is tried again by another execution has not ended before that one has, which is given then.
         Raises NotFoundError.
         """
-        execution = await self._wait_for(execution_id)
+        execution = await self.wait_for_end(execution_id)
         while execution.state is State.RETRIED:
-            execution = await self._wait_for(retry_id(execution))
+            execution = await self.wait_for_end(retry_id(execution))
         return execution
 
-    async def _wait_for(self, execution_id: str) -> Execution:
+    async def wait_for_end(self, execution_id: str) -> Execution:
+        """As `wait`, but one that is tried again by another execution has ended."""
         ended = self._executor.ended(execution_id)
-        if ended.is_done or self._executor.is_live(execution_id):
-            return await ended
         try:
+            if ended.is_done or self._executor.is_live(execution_id):
+                return await ended
             execution = await self._store.executions.get(execution_id)
             return await ended if execution.is_open else execution
         finally:
@@ -334,12 +425,12 @@ class Operations(Starts):
 def _refuse_unless_restartable(execution: Execution, runs: Sequence[TaskRun]) -> None:
     state = execution.state
     if state is State.PAUSED and not can_restart(execution, runs):
-        raise UserError(
+        raise ConflictError(
             f"The execution {execution.id} cannot be restarted: it was paused by hand.",
             f"`tercel execution resume {execution.id}` has it go on.",
         )
     if execution.is_open and state is not State.PAUSED:
-        raise UserError(
+        raise ConflictError(
             f"The execution {execution.id} cannot be restarted: it has not ended, it is {state}.",
             f"Wait for its end, or kill it. If its process is gone, `tercel execution recover {execution.id}` goes on.",
         )
@@ -348,6 +439,13 @@ def _refuse_unless_restartable(execution: Execution, runs: Sequence[TaskRun]) ->
             f"The execution {execution.id} cannot be restarted: it ended in {state}, and none of its tasks failed.",
             "`tercel run` runs the flow anew.",
         )
+
+
+def _elsewhere(execution_id: str) -> ConflictError:
+    return ConflictError(
+        f"The execution {execution_id} belongs to another process, or was changed meanwhile.",
+        "Ask the process that it belongs to, or try again.",
+    )
 
 
 def _refuse_unless_final(state: State) -> None:

@@ -2,31 +2,48 @@
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import cast
+from typing import BinaryIO, cast
 
+import msgspec
 from msgspec.structs import replace
 
-from tercel.errors import InvalidFlowError, InvalidInputError, NotFoundError, UserError
+from tercel.errors import DisabledFlowError, InvalidFlowError, InvalidInputError, NotFoundError, UserError
 from tercel.executor import Executor
 from tercel.machine import Request
 from tercel.model.checks import exists_issue, update_issues
 from tercel.model.execution import Execution, TaskRun, base62, child_execution_id
 from tercel.model.flow import Flow
-from tercel.model.inputs import Input, resolve_inputs
+from tercel.model.inputs import Input, ResolvedInput, examine_inputs, resolve_inputs
 from tercel.model.labels import execution_labels
 from tercel.model.source import invalid
 from tercel.model.state import State, StateChange
 from tercel.operations.queries import Queries, ReadFlow, RunningFlows
-from tercel.storage import InternalStorage, input_path
+from tercel.storage import InternalStorage, format_uri, input_path
 from tercel.store import Promise, Store, Transaction
 
 RenderTyped = Callable[[str, Mapping[str, object], Execution], object]
 """Renders an expression of an input's declaration with these variables, for an execution about to start."""
 
+FunctionsOf = Callable[[Execution], Mapping[str, Callable[..., object]]]
+"""What expressions of an execution may call."""
+
 _SYSTEM = "system."
+
+
+class Upload(msgspec.Struct, frozen=True):
+    """A file that comes with a start.
+
+    Attributes:
+        name: what it is called, without folders; empty where the input names it.
+        content: is read from its beginning to its end.
+    """
+
+    name: str
+    content: BinaryIO
 
 
 class Starts(Queries):
@@ -37,6 +54,9 @@ class Starts(Queries):
         render_typed: renders expressions of inputs.
         add_secret: has a text masked from now on wherever it is shown or stored.
         clock: the current instant in UTC.
+        mask: hides secrets in a text.
+        functions: what expressions of an execution may call.
+        surroundings: variables from outside the execution.
         complete: adds to a flow, read already, what is kept apart from it: templates.
         on_saved: is told each flow that was saved.
         on_deleted: is told namespace and id of each flow that was deleted.
@@ -53,6 +73,9 @@ class Starts(Queries):
         render_typed: RenderTyped,
         add_secret: Callable[[str], object],
         clock: Callable[[], datetime],
+        mask: Callable[[str], str] = str,
+        functions: FunctionsOf | None = None,
+        surroundings: Mapping[str, object] | None = None,
         complete: Callable[[Flow], Flow] | None = None,
         on_saved: Callable[[Flow], object] | None = None,
         on_deleted: Callable[[str, str], object] | None = None,
@@ -65,6 +88,9 @@ class Starts(Queries):
         self._render_typed = render_typed
         self._add_secret = add_secret
         self._clock = clock
+        self._mask = mask
+        self._functions: FunctionsOf = functions or _no_functions
+        self._surroundings = surroundings or {}
         self._complete = complete
         self._on_saved = on_saved
         self._on_deleted = on_deleted
@@ -128,10 +154,13 @@ class Starts(Queries):
         inputs: Mapping[str, object] | None = None,
         *,
         files: Mapping[str, Path] | None = None,
+        uploads: Mapping[str, Upload] | None = None,
         labels: Mapping[str, str] | None = None,
         trigger: Mapping[str, object] | None = None,
         schedule_date: datetime | None = None,
+        kind: str | None = None,
         execution_id: str | None = None,
+        passes_unknown: bool = False,
     ) -> Execution:
         """Start a saved flow.
 
@@ -139,26 +168,74 @@ class Starts(Queries):
             flow: with its revision, as `save_flow` and `get_flow` give it.
             inputs: by id; text or typed values.
             files: local files for inputs of type FILE; copied into internal storage.
+            uploads: files that were sent, for inputs of type FILE; likewise.
             labels: on top of the flow's.
             trigger: what started it; None for a person.
             schedule_date: it is created now and starts then; None starts it at once.
+            kind: what it is run for, such as TEST; None for its own sake.
             execution_id: from `new_execution_id`, for a caller that has to know it before; None draws one.
+            passes_unknown: what the flow has no input for is passed over, not refused.
 
         Returns:
             The execution as it was saved.
 
         Raises:
             InvalidInputError: naming every input that does not fit, and labels that cannot be set.
-            InvalidFlowError: the flow is disabled.
+            DisabledFlowError: the flow is disabled.
         """
-        _refuse_unknown(flow, inputs or {})
+        if not passes_unknown:
+            _refuse_unknown(flow, inputs or {})
         execution_id = execution_id or new_execution_id()
-        given = {**(inputs or {}), **self._store_files(flow, execution_id, files or {})}
-        execution = self.prepare(
-            flow, given, execution_id=execution_id, labels=labels, trigger=trigger, schedule_date=schedule_date
+        nobody = Execution(
+            id=execution_id, namespace=flow.namespace, flow_id=flow.id, revision=flow.revision, history=()
         )
+        given = {**(inputs or {}), **self._store_files(flow, execution_id, files or {})}
+        with self._stored_uploads(flow.inputs, nobody, uploads) as stored:
+            execution = self.prepare(
+                flow,
+                {**given, **stored},
+                execution_id=execution_id,
+                labels=labels,
+                trigger=trigger,
+                schedule_date=schedule_date,
+            )
+        if kind is not None:
+            execution = replace(execution, kind=kind)
         await self._executor.create(execution)
         return execution
+
+    async def examine_start(
+        self, flow: Flow, inputs: Mapping[str, object], uploads: Mapping[str, str] | None = None
+    ) -> list[ResolvedInput]:
+        """What would become of each input of a start, without starting anything.
+
+        Args:
+            flow: with its revision.
+            inputs: as for `start`.
+            uploads: names of the files that would be sent, by input.
+        """
+        nobody = Execution(
+            id=new_execution_id(), namespace=flow.namespace, flow_id=flow.id, revision=flow.revision, history=()
+        )
+        return self._examine(flow.inputs, nobody, inputs, uploads or {})
+
+    def _examine(
+        self,
+        declared: Sequence[Input],
+        execution: Execution,
+        inputs: Mapping[str, object],
+        uploads: Mapping[str, str],
+    ) -> list[ResolvedInput]:
+        uris = {
+            one.id: format_uri(_upload_path(execution, one, uploads[one.id]))
+            for one in declared
+            if one.type == "FILE" and one.id in uploads
+        }
+        return examine_inputs(
+            declared,
+            {**inputs, **uris},
+            lambda template, variables: self._render_typed(template, variables, execution),
+        )
 
     def save(self, execution: Execution, with_writes: Callable[[Transaction], None]) -> Promise[None]:
         """Save and start an execution that `prepare` made, in one transaction with what *with_writes* adds."""
@@ -178,7 +255,7 @@ class Starts(Queries):
         """The row of an execution, for whoever saves it; as `start`, but inputs that the flow lacks are ignored."""
         if flow.disabled:
             message = f"The flow {flow.namespace}.{flow.id} is disabled."
-            raise InvalidFlowError(message, "Remove `disabled: true` to run it.")
+            raise DisabledFlowError(message, "Remove `disabled: true` to run it.")
         execution = Execution(
             id=execution_id,
             namespace=flow.namespace,
@@ -245,6 +322,26 @@ class Starts(Queries):
             uris[input_id] = self._storage.put_file(target, path)
         return uris
 
+    @contextmanager
+    def _stored_uploads(
+        self, declared: Sequence[Input], execution: Execution, uploads: Mapping[str, Upload] | None
+    ) -> Generator[Mapping[str, str]]:
+        """Store what was sent for inputs of type FILE of an execution; gives the addresses.
+
+        Where the block raises, nothing of it stays.
+        """
+        uris: dict[str, str] = {}
+        try:
+            for one in declared:
+                if uploads and one.type == "FILE" and one.id in uploads:
+                    upload = uploads[one.id]
+                    _refuse_empty(one, upload)
+                    uris[one.id] = self._storage.put(_upload_path(execution, one, upload.name), upload.content)
+            yield uris
+        except BaseException:
+            self._storage.delete(uris.values())
+            raise
+
     def _resolve(
         self, declared: Sequence[Input], execution: Execution, given: Mapping[str, object]
     ) -> dict[str, object]:
@@ -255,7 +352,7 @@ class Starts(Queries):
         )
         for one in declared:
             if one.is_secret:
-                self._keep_secret(_at(resolved, one.id))
+                self._keep_secret(input_value(resolved, one.id))
         return resolved
 
     def _keep_secret(self, value: object) -> None:
@@ -264,6 +361,20 @@ class Starts(Queries):
         elif isinstance(value, list):
             for item in cast("list[object]", value):
                 self._keep_secret(item)
+
+
+def _upload_path(execution: Execution, declared: Input, name: str) -> str:
+    """Where a file that was sent for an input is kept; one without a name has the input's id and extension."""
+    plain = name.replace("\0", "").replace("\\", "/").rpartition("/")[2]
+    if plain in {"", ".", ".."}:
+        plain = f"{declared.id}{declared.file_extension}"
+    return input_path(execution.namespace, execution.flow_id, execution.id, declared.id, plain)
+
+
+def _refuse_empty(declared: Input, upload: Upload) -> None:
+    if not upload.content.seek(0, os.SEEK_END):
+        raise InvalidInputError(f"Input {declared.id!r}: the file is empty.", "Send a file with content.")
+    upload.content.seek(0)
 
 
 def _refuse_unknown(flow: Flow, inputs: Mapping[str, object]) -> None:
@@ -276,13 +387,17 @@ def _refuse_unknown(flow: Flow, inputs: Mapping[str, object]) -> None:
         )
 
 
-def _at(values: Mapping[str, object], dotted: str) -> object:
+def input_value(values: Mapping[str, object], dotted: str) -> object:
     """The value of an id whose dots mean nested maps; None where it is not there."""
     name, _, rest = dotted.partition(".")
     value = values.get(name)
     if not rest:
         return value
-    return _at(cast("Mapping[str, object]", value), rest) if isinstance(value, Mapping) else None
+    return input_value(cast("Mapping[str, object]", value), rest) if isinstance(value, Mapping) else None
+
+
+def _no_functions(_: Execution) -> Mapping[str, Callable[..., object]]:
+    return {}
 
 
 def new_execution_id() -> str:

@@ -222,6 +222,12 @@ def namespace_version_folder(namespace: str, path: str) -> str:
     return "/".join([f"{namespace_path(namespace)}/_versions", *(f"={part}" for part in path.split("/") if part)])
 
 
+def namespace_folder_path(namespace: str, path: str) -> str:
+    """Where it is noted that a folder of a namespace was made by itself; "" for the folder of all such notes."""
+    # Marked, no part of the path reads like the name of a note.
+    return "/".join([f"{namespace_path(namespace)}/_folders", *(f"={part}" for part in path.split("/") if part)])
+
+
 def cache_folder(namespace: str, flow_id: str, task_id: str = "") -> str:
     """Where the cache entries of a task are kept; without a task, the folder above those of the whole flow."""
     folder = f"{namespace_path(namespace)}/{distinct_slug(flow_id)}"

@@ -62,11 +62,11 @@ class LocalStorage:
         """Rename a file into the storage; False when that cannot be, as it lies on another disk or has two names."""
         if os.fstat(source).st_nlink > 1:
             return False
-        os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
         os.fchmod(source, _mode(executable=executable))
         if self.durable:
             os.fdatasync(source)
         try:
+            os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
             os.rename(file, target)
         except OSError as error:
             if error.errno != errno.EXDEV:
@@ -137,8 +137,8 @@ class LocalStorage:
         os.close(self._open(uri))
         new_uri, target = self._target(path)
         source = self._locate(parse_uri(uri))
-        os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
         try:
+            os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
             os.rename(source, target)
         except OSError as error:
             raise _refused(error, target) from error
@@ -332,8 +332,10 @@ def _entries(folder: str) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(folder) as entries:
             return sorted(entries, key=lambda entry: entry.name)
-    except (FileNotFoundError, NotADirectoryError):
-        return []
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):
+            return []
+        raise
 
 
 def _stored_file(uri: str, status: os.stat_result) -> StoredFile:

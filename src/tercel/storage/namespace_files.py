@@ -6,11 +6,13 @@ into a working directory is the worker's.
 What a put or delete takes away stays as a numbered version of that path, below the folder `_versions`. The numbers of a
 path only grow: the first content has 1, each put and each delete the next one. The latest content lies at the file's
 own address and has the number after the last one kept.
+
+Storage knows only files. A folder that somebody made is noted beside them, so that it is there while nothing is in it.
 """
 
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
@@ -25,6 +27,7 @@ from tercel.storage import (
     InternalStorage,
     format_uri,
     namespace_file_path,
+    namespace_folder_path,
     namespace_version_folder,
     parse_uri,
     split_path,
@@ -124,6 +127,21 @@ _CHANGES = RLock()
 """Held while a file is changed: of two changes at once in this process each keeps what it replaces."""
 
 _DELETED = "deleted"
+_MADE = "made"
+
+
+def namespaces_with_files(storage: InternalStorage) -> list[str]:
+    """The namespaces that have files, or folders that somebody made."""
+    found: list[str] = []
+    pending = [(name,) for name in storage.folders("/")]
+    while pending:
+        parts = pending.pop()
+        names = storage.folders("/" + "/".join(parts))
+        if not {"_files", "_folders"}.isdisjoint(names):
+            found.append(".".join(parts))
+        # Executions have the most folders by far, and no namespaces among them.
+        pending += [(*parts, name) for name in names if not name.startswith("_") and name != "executions"]
+    return sorted(found)
 
 
 class StoredNamespaceFiles:
@@ -236,8 +254,50 @@ class StoredNamespaceFiles:
             path=clean_path(path), size=file.size, modified_at=file.modified_at, executable=file.executable
         )
 
+    def made_folders(self, folder: str = "") -> tuple[str, ...]:
+        """Give every folder that somebody made, *folder* itself or at any depth below it, ordered by path."""
+        top = namespace_folder_path(self.namespace, "")
+        below = namespace_folder_path(self.namespace, clean_path(folder) if folder.strip("/") else "")
+        notes = (parse_uri(file.uri)[len(top) + 1 :].split("/")[:-1] for file in self._storage.list(below))
+        return tuple(sorted("/".join(part.removeprefix("=") for part in parts) for parts in notes))
+
+    def has_folder(self, path: str) -> bool:
+        """Say whether there is a folder: something is in it, or somebody made it."""
+        path = path.strip("/")
+        if not path:
+            return True
+        is_filled = next(iter(self._storage.list(self._root + clean_path(path))), None) is not None
+        return is_filled or bool(self.made_folders(path))
+
+    def make_folder(self, path: str) -> None:
+        """Have there be a folder, also while nothing is in it. Raises StorageError where a file is in its way."""
+        parts = clean_path(path.rstrip("/")).split("/")
+        for end in range(1, len(parts) + 1):
+            if self._storage.exists(self.uri("/".join(parts[:end]))):
+                raise StorageError(f"There can be no folder {path!r}: {'/'.join(parts[:end])!r} is a file.")
+        self._storage.put(f"{namespace_folder_path(self.namespace, '/'.join(parts))}/{_MADE}", BytesIO())
+
+    def _forget_folders(self, paths: Iterable[str]) -> None:
+        notes = (namespace_folder_path(self.namespace, path) for path in paths)
+        self._storage.delete([format_uri(f"{note}/{_MADE}") for note in notes])
+
+    def _forget_empty(self, path: str) -> None:
+        """Forget that somebody made the folders that *path* was the last thing in."""
+        parent = path.rpartition("/")[0]
+        while parent and next(iter(self._storage.list(self._root + parent)), None) is None:
+            made = self.made_folders(parent)
+            if any(one != parent for one in made):
+                return
+            self._forget_folders(made)
+            parent = parent.rpartition("/")[0]
+
+    def _refuse_folder(self, path: str) -> None:
+        if self.made_folders(path):
+            raise StorageError(f"There can be no file {path!r}: it is a folder.")
+
     def put(self, path: str, content: BinaryIO | bytes, *, executable: bool = False) -> NamespaceFile:
         """Store a file, replacing what was there."""
+        self._refuse_folder(path)
         if isinstance(content, bytes):
             return self._replace(path, BytesIO(content), executable=executable)
         # The stream may be slow, and nobody else is to wait for it.
@@ -278,11 +338,15 @@ class StoredNamespaceFiles:
             return 1
         if new.startswith(f"{old}/"):
             raise StorageError(f"The folder {old!r} cannot be moved into itself, to {new!r}.")
-        files = self.list(old)
-        if not files:
+        files, made = self.list(old), self.made_folders(old)
+        if not files and not made:
             raise _not_found(self.namespace, path)
         for file in files:
             self._move(file.path, new + file.path[len(old) :])
+        if old != new:
+            for one in made:
+                self.make_folder(new + one[len(old) :])
+            self._forget_folders(made)
         return len(files)
 
     def _move(self, old: str, new: str) -> None:
@@ -302,6 +366,9 @@ class StoredNamespaceFiles:
             with _CHANGES:
                 self._bury(one)
                 self._storage.delete([self.uri(one)])
+        if not is_file:
+            self._forget_folders(self.made_folders(path))
+        self._forget_empty(path)
         return len(paths)
 
 

@@ -11,6 +11,17 @@ from typing import Protocol
 from tercel.model.execution import Execution, TaskRun
 from tercel.model.logs import LogEntry, Metric
 from tercel.model.task import LogLevel
+from tercel.store.log_queries import (
+    FoundLine,
+    FoundLines,
+    FoundMetrics,
+    LogOrder,
+    LogSearch,
+    MetricOrder,
+    MetricQuery,
+    MetricSum,
+    MetricSums,
+)
 from tercel.store.records import (
     Changes,
     CountQuery,
@@ -39,11 +50,20 @@ __all__ = [
     "FlowCount",
     "FlowRevision",
     "Flows",
+    "FoundLine",
+    "FoundLines",
+    "FoundMetrics",
     "KeyValue",
     "KeyValues",
+    "LogOrder",
     "LogPage",
     "LogPurge",
+    "LogSearch",
     "Logs",
+    "MetricOrder",
+    "MetricQuery",
+    "MetricSum",
+    "MetricSums",
     "Promise",
     "PurgeQuery",
     "StaleExecutionError",
@@ -104,6 +124,17 @@ class Flows(Protocol):
         """
         ...
 
+    def remove_revisions(self, namespace: str, flow_id: str, revisions: Collection[int]) -> Promise[int]:
+        """Remove old revisions; those that are not there are passed over.
+
+        Returns:
+            How many were there.
+
+        Raises:
+            ConflictError: one is the latest, or an execution runs it; nothing was removed.
+        """
+        ...
+
 
 class Executions(Protocol):
     """Executions and their task runs.
@@ -137,7 +168,25 @@ class Executions(Protocol):
         ...
 
     async def search(self, query: ExecutionQuery) -> list[Execution]:
-        """A page of executions, newest first."""
+        """A page of executions, in the order asked for."""
+        ...
+
+    async def total(self, query: ExecutionQuery) -> int:
+        """How many executions there are, on all pages."""
+        ...
+
+    async def ids(self, query: ExecutionQuery) -> list[str]:
+        """The ids of a page of executions, in the order asked for."""
+        ...
+
+    async def values(self, field: str, query: ExecutionQuery, *, key: str = "") -> list[str]:
+        """The different texts that a field of executions has, at most `query.limit` of them, in their order.
+
+        Args:
+            field: as in `ExecutionQuery`.
+            query: which executions.
+            key: of the map, where *field* is `labels`.
+        """
         ...
 
     async def open_elsewhere(self) -> dict[str, str]:
@@ -221,6 +270,14 @@ class Logs(Protocol):
         """
         ...
 
+    def on_written(self, reader: Callable[[Collection[str]], object]) -> Callable[[], None]:
+        """Call *reader* whenever lines of this process can be read, with the ids of their executions; as `listen`."""
+        ...
+
+    async def search(self, search: LogSearch) -> FoundLines:
+        """A page of lines of all executions. Lines that are not written yet are not seen."""
+        ...
+
     async def read(
         self,
         execution_id: str,
@@ -238,6 +295,22 @@ class Logs(Protocol):
 
     async def metrics(self, execution_id: str, task_run_id: str | None = None) -> list[Metric]:
         """The metrics of an execution, or of one of its task runs, in the order of writing."""
+        ...
+
+    async def find_metrics(self, query: MetricQuery) -> FoundMetrics:
+        """A page of the metrics of an execution."""
+        ...
+
+    async def metric_names(self, namespace: str, flow_id: str, task_id: str | None = None) -> list[str]:
+        """The names of the metrics that executions of a flow, or one of its tasks there, ever sent; ordered."""
+        ...
+
+    async def metric_tasks(self, namespace: str, flow_id: str) -> list[str]:
+        """The ids of the tasks of a flow that ever sent a metric, ordered."""
+        ...
+
+    async def metric_sums(self, sums: MetricSums) -> list[MetricSum]:
+        """What the metrics of a flow come to in each span of time that has some, oldest first."""
         ...
 
     def delete(
@@ -312,8 +385,11 @@ class KeyValues(Protocol):
         """A pair, texts that hold a secret revealed; None where there is none."""
         ...
 
-    async def keys(self, namespace: str, now: datetime, prefix: str = "") -> list[KeyValue]:
-        """The pairs whose key begins with *prefix*, by key; texts that hold a secret masked."""
+    async def keys(self, namespace: str | None, now: datetime, prefix: str = "") -> list[KeyValue]:
+        """The pairs of a namespace, or of all where None, whose key begins with *prefix*, by namespace and key.
+
+        Texts that hold a secret are masked.
+        """
         ...
 
     def delete(self, namespace: str, key: str, now: datetime | None = None) -> Promise[bool]:

@@ -8,12 +8,13 @@ one wins, and the others find another version than they expect.
 from collections.abc import Collection, Mapping
 from datetime import datetime
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
 from tercel.errors import NotFoundError
 from tercel.model.execution import Attempt, Execution, TaskRun
+from tercel.model.search import AllOf
 from tercel.model.state import TERMINAL, State, StateChange
 from tercel.store import Transaction
 from tercel.store.database import AMONG, Conditions, Connection, Database, add_write, listed
@@ -27,6 +28,7 @@ from tercel.store.records import (
     StaleExecutionError,
 )
 from tercel.store.rows import Seals, Unpacker, instant, microseconds, pack, pack_values, without_nul
+from tercel.store.search import COLUMNS, OPEN, TERMINAL_STATES, KnownLabels, label_rows, order_by, where_term
 from tercel.store.waiting import Promise
 
 _NONE = b"\xc0"
@@ -53,6 +55,7 @@ class _ExecutionStart(msgspec.Struct, array_like=True):
     trigger: msgspec.Raw
     parent_id: str | None
     original_id: str | None
+    kind: str | None = None  # came later
 
 
 class _RunDetail(msgspec.Struct, array_like=True):
@@ -66,15 +69,15 @@ class _RunDetail(msgspec.Struct, array_like=True):
 _EXECUTION = "id, namespace, flow_id, revision, version, labels, detail, due_us, closing, variables"
 _RUN = "execution_id, id, task_id, parent_id, value, iteration, fence, lost, due_us, worker, detail, outputs, plan"
 _WITH_START = f"SELECT {_EXECUTION}, body FROM executions LEFT JOIN execution_starts ON execution_id = id"
-_TERMINAL = "({})".format(", ".join(f"'{state}'" for state in sorted(TERMINAL)))
-OPEN = f"(state NOT IN {_TERMINAL} OR closing = 1)"
-"""A condition: the execution is open. The migrations say it in the same words, or their indices would not be used."""
-_ENDED = f"(state IN {_TERMINAL} AND closing = 0)"
+_ENDED = f"(state IN {TERMINAL_STATES} AND closing = 0)"
 
 _INSERT = (
     "INSERT INTO executions (id, namespace, flow_id, revision, state, version, owner, created_us, ended_us, labels, "
-    "detail, due_us, closing) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    "detail, due_us, closing, trigger_id, caller_id, parent_id, kind) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
+_INSERT_LABEL = "INSERT INTO execution_labels (execution_id, key, value) VALUES (?, ?, ?)"
+_DELETE_LABELS = "DELETE FROM execution_labels WHERE execution_id = ?"
 _INSERT_START = "INSERT INTO execution_starts (execution_id, body) VALUES (?, ?)"
 _UPDATE = (
     "UPDATE executions SET revision = ?, state = ?, version = ?, owner = ?, ended_us = ?, labels = ?, detail = ?, "
@@ -102,6 +105,7 @@ class StoredExecutions:
         self._seals = seals
         self._masked = Unpacker(seals)
         self._revealed = Unpacker(seals, reveal=True)
+        self._labels = KnownLabels()
 
     def save(self, tx: Transaction, changes: Changes) -> None:
         """Write *changes* with *tx*, all or none of them; executions among them then belong to this process.
@@ -119,6 +123,11 @@ class StoredExecutions:
         beside = {run.execution_id for run in changes.runs}.union(execution_id for execution_id, _ in removed)
         beside.difference_update(execution.id for execution in changes.created)
         beside.difference_update(execution.id for execution, _ in changes.changed)
+        relabelled = [
+            execution for execution, version in changes.changed if not self._labels.are_written(execution, version)
+        ]
+        old_labels = [(execution.id,) for execution in relabelled]
+        labels = [row for execution in (*changes.created, *relabelled) for row in label_rows(execution)]
 
         def write(connection: Connection) -> None:
             if created:
@@ -132,8 +141,15 @@ class StoredExecutions:
                 connection.executemany("DELETE FROM task_runs WHERE execution_id = ? AND id = ?", removed)
             if runs:
                 connection.executemany(_UPSERT_RUN, runs)
+            if old_labels:
+                connection.executemany(_DELETE_LABELS, old_labels)
+            if labels:
+                connection.executemany(_INSERT_LABEL, labels)
 
         add_write(tx, write)
+        executions = (*changes.created, *(execution for execution, _ in changes.changed))
+        if executions:
+            tx.after_commit(lambda: self._labels.keep(executions))
 
     async def find(self, execution_id: str, *, reveal: bool = False) -> Execution | None:
         """The execution, without its task runs; None where there is none."""
@@ -158,22 +174,59 @@ class StoredExecutions:
         return [_run(row, unpack) for row in rows]
 
     async def search(self, query: ExecutionQuery) -> list[Execution]:
-        """A page of executions, newest first."""
-        conditions = Conditions()
-        if query.namespace is not None:
-            conditions.add("namespace = ?", query.namespace)
-        if query.flow_id is not None:
-            conditions.add("flow_id = ?", query.flow_id)
-        _add_states(conditions, query.states)
-        if query.before is not None:
-            conditions.add("id < ?", query.before)
-        if query.open_only:
-            conditions.add(OPEN)
+        """A page of executions, in the order asked for."""
+        conditions = _asked(query)
+        order = order_by(query.order)
+        with self._database.reading() as connection:
+            if not (query.order or query.where.parts or query.skipped):
+                rows = connection.execute(
+                    f"{_WITH_START} {conditions} ORDER BY {order} LIMIT ?", (*conditions.values, query.limit)
+                ).fetchall()
+                return [_execution(row, self._masked) for row in rows]
+            # By ids, which an index gives: sorting whole rows, or passing over them, takes much longer.
+            found = connection.execute(
+                f"SELECT id FROM executions {conditions} ORDER BY {order} LIMIT ? OFFSET ?",
+                (*conditions.values, query.limit, query.skipped),
+            ).fetchall()
+            rows = connection.execute(
+                f"{_WITH_START} WHERE id IN {AMONG}", (listed(one for (one,) in found),)
+            ).fetchall()
+        by_id = {row[0]: row for row in rows}
+        return [_execution(by_id[one], self._masked) for (one,) in found if one in by_id]
+
+    async def total(self, query: ExecutionQuery) -> int:
+        """How many executions there are, on all pages."""
+        conditions = _asked(query)
+        with self._database.reading() as connection:
+            [total] = connection.execute(f"SELECT count(*) FROM executions {conditions}", conditions.values).fetchone()
+        return total
+
+    async def ids(self, query: ExecutionQuery) -> list[str]:
+        """The ids of a page of executions, in the order asked for."""
+        conditions = _asked(query)
         with self._database.reading() as connection:
             rows = connection.execute(
-                f"{_WITH_START} {conditions} ORDER BY id DESC LIMIT ?", (*conditions.values, query.limit)
+                f"SELECT id FROM executions {conditions} ORDER BY {order_by(query.order)} LIMIT ? OFFSET ?",
+                (*conditions.values, query.limit, query.skipped),
             ).fetchall()
-        return [_execution(row, self._masked) for row in rows]
+        return [one for (one,) in rows]
+
+    async def values(self, field: str, query: ExecutionQuery, *, key: str = "") -> list[str]:
+        """The different texts that a field of executions has, at most `query.limit` of them, in their order."""
+        conditions = _asked(query)
+        if field == "labels":
+            statement = (
+                "SELECT DISTINCT value AS one FROM execution_labels WHERE key = ? "
+                f"AND execution_id IN (SELECT id FROM executions {conditions}) ORDER BY one LIMIT ?"
+            )
+            values = (key, *conditions.values, query.limit)
+        else:
+            column = COLUMNS[field]
+            conditions.add(f"{column} IS NOT NULL")
+            statement = f"SELECT DISTINCT {column} AS one FROM executions {conditions} ORDER BY one LIMIT ?"
+            values = (*conditions.values, query.limit)
+        with self._database.reading() as connection:
+            return [str(one) for (one,) in connection.execute(statement, values).fetchall()]
 
     async def open_elsewhere(self) -> dict[str, str]:
         """Executions that are open, oldest first, and the process each belongs to; those of this one apart."""
@@ -286,7 +339,7 @@ class StoredExecutions:
             removed = connection.execute(f"DELETE FROM executions WHERE id IN {AMONG} AND {_ENDED}", (ids,)).rowcount
             rows = connection.execute(f"SELECT id FROM executions WHERE id IN {AMONG}", (ids,)).fetchall()
             gone = listed(set(execution_ids).difference(execution_id for (execution_id,) in rows))
-            for table in ("execution_starts", "task_runs"):
+            for table in ("execution_starts", "execution_labels", "task_runs"):
                 connection.execute(f"DELETE FROM {table} WHERE execution_id IN {AMONG}", (gone,))
             return removed
 
@@ -319,6 +372,23 @@ def _free_slots(connection: Connection, namespace: str, flow_id: str, limit: int
     return limit - taken
 
 
+def _asked(query: ExecutionQuery) -> Conditions:
+    conditions = Conditions()
+    if query.namespace is not None:
+        conditions.add("namespace = ?", query.namespace)
+    if query.flow_id is not None:
+        conditions.add("flow_id = ?", query.flow_id)
+    _add_states(conditions, query.states)
+    if query.before is not None:
+        conditions.add("id < ?", query.before)
+    if query.open_only:
+        conditions.add(OPEN)
+    if query.where != AllOf():
+        term, values = where_term(query.where)
+        conditions.add(term, *values)
+    return conditions
+
+
 def _add_states(conditions: Conditions, states: Collection[State]) -> None:
     if states:
         conditions.add(f"state IN ({', '.join('?' * len(states))})", *(str(state) for state in states))
@@ -332,6 +402,9 @@ def _add_creation(conditions: Conditions, start: datetime | None, end: datetime 
 
 
 def _execution_row(execution: Execution, owner: str, seals: Seals | None) -> tuple[object, ...]:
+    trigger = execution.trigger or {}
+    variables = trigger.get("variables")
+    caller = cast("Mapping[str, object]", variables).get("executionId") if isinstance(variables, Mapping) else None
     return (
         execution.id,
         execution.namespace,
@@ -346,7 +419,15 @@ def _execution_row(execution: Execution, owner: str, seals: Seals | None) -> tup
         _execution_detail(execution, seals),
         None if execution.due is None else microseconds(execution.due),
         int(execution.is_closing),
+        _text(trigger.get("id")),
+        _text(caller),
+        execution.parent_id,
+        execution.kind,
     )
+
+
+def _text(value: object) -> str | None:
+    return without_nul(value) if isinstance(value, str) else None
 
 
 def _changed_row(execution: Execution, version: int, owner: str, seals: Seals | None) -> tuple[object, ...]:
@@ -403,6 +484,7 @@ def _start(execution: Execution, seals: Seals | None) -> bytes:
             msgspec.Raw(_NONE if execution.trigger is None else pack_values(execution.trigger, seals)),
             execution.parent_id,
             execution.original_id,
+            execution.kind,
         )
     )
 
@@ -464,6 +546,7 @@ def _execution(row: tuple[Any, ...], unpack: Unpacker) -> Execution:
         trigger=None if trigger == _NONE else unpack(trigger),
         parent_id=start.parent_id,
         original_id=start.original_id,
+        kind=start.kind,
         attempt_number=detail.attempt_number,
         from_scratch=detail.from_scratch,
         schedule_date=detail.schedule_date,

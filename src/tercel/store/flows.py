@@ -1,17 +1,21 @@
 """Flow revisions: the source of every revision ever saved."""
 
+from collections.abc import Collection
 from datetime import datetime
 
 from msgspec.structs import replace
 
-from tercel.errors import NotFoundError
+from tercel.errors import ConflictError, NotFoundError
 from tercel.store.database import Conditions, Connection, Database, Reader
 from tercel.store.records import FlowRevision
 from tercel.store.rows import instant, microseconds
+from tercel.store.search import OPEN
 from tercel.store.waiting import Promise
 
 _COLUMNS = "namespace, id, revision, source, created_us, deleted"
 _INSERT = f"INSERT INTO flows ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (namespace, id, revision) DO NOTHING"
+_REMOVE = "DELETE FROM flows WHERE namespace = ? AND id = ? AND revision = ?"
+_RUN = f"SELECT 1 FROM executions WHERE {OPEN} AND namespace = ? AND flow_id = ? AND revision = ? LIMIT 1"
 LATEST = (
     "flows.deleted = 0 AND flows.revision = (SELECT max(one.revision) FROM flows AS one "
     "WHERE one.namespace = flows.namespace AND one.id = flows.id)"
@@ -95,6 +99,24 @@ class StoredFlows:
                 noted = replace(current, revision=current.revision + 1, created_at=now, deleted=True)
                 if _insert(connection, noted):
                     return noted
+
+        return self._database.submit(write)
+
+    def remove_revisions(self, namespace: str, flow_id: str, revisions: Collection[int]) -> Promise[int]:
+        """Remove old revisions, and give how many were there.
+
+        The promise fails with ConflictError where one is the latest, or an execution runs it.
+        """
+
+        def write(connection: Connection) -> int:
+            current = _find(connection, namespace, flow_id, None)
+            if current is not None and current.revision in revisions:
+                raise ConflictError(f"Revision {current.revision} of the flow {namespace}.{flow_id} is its latest.")
+            for revision in sorted(revisions):
+                key = namespace, flow_id, revision
+                if connection.execute(_RUN, key).fetchone() is not None:
+                    raise ConflictError(f"Revision {revision} of the flow {namespace}.{flow_id} is run now.")
+            return sum(connection.execute(_REMOVE, (namespace, flow_id, one)).rowcount for one in set(revisions))
 
         return self._database.submit(write)
 

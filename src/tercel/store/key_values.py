@@ -67,14 +67,15 @@ class StoredKeyValues:
             row = _find(connection, namespace, key, now)
         return None if row is None else _key_value(row, self._revealed)
 
-    async def keys(self, namespace: str, now: datetime, prefix: str = "") -> list[KeyValue]:
-        """The pairs whose key begins with *prefix*, by key; texts that hold a secret masked."""
+    async def keys(self, namespace: str | None, now: datetime, prefix: str = "") -> list[KeyValue]:
+        """The pairs whose key begins with *prefix*, by namespace and key; texts that hold a secret masked."""
         conditions = _unexpired(now)
-        conditions.add("namespace = ?", namespace)
+        if namespace is not None:
+            conditions.add("namespace = ?", namespace)
         conditions.add("key >= ? AND substr(key, 1, ?) = ?", prefix, len(prefix), prefix)
         with self._database.reading() as connection:
             rows = connection.execute(
-                f"SELECT {_COLUMNS} FROM key_values {conditions} ORDER BY key", conditions.values
+                f"SELECT {_COLUMNS} FROM key_values {conditions} ORDER BY namespace, key", conditions.values
             ).fetchall()
         return [_key_value(row, self._masked) for row in rows]
 

@@ -6,25 +6,26 @@ held back, so that memory stays bounded and no line is lost.
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import timedelta
-from functools import cache, partial
+from functools import partial
 from itertools import groupby
 from threading import Condition, Thread
 from time import monotonic
 from typing import Any
 
-import msgspec
-
 from tercel.model.logs import LogEntry, Metric
 from tercel.model.task import LEVEL_RANK, LogLevel
 from tercel.store.database import AMONG, Conditions, Connection, Database, listed
+from tercel.store.log_chunks import decode_chunk, encode_chunk
+from tercel.store.log_queries import FoundLines, LogSearch
+from tercel.store.log_search import search_lines
+from tercel.store.metrics import INSERT_METRIC, StoredMetrics, metric_row
 from tercel.store.records import LogPage, LogPurge
-from tercel.store.rows import instant, microseconds, without_nul
+from tercel.store.rows import microseconds
 from tercel.store.waiting import Promise
 
 FLUSH_AFTER_S = 0.2
 CHUNK_BYTES = 64 * 1024
 MOST_WAITING_BYTES = 4 * 1024 * 1024
-_WORTH_COMPRESSING_BYTES = 8 * 1024
 _ENTRY_BYTES = 400  # what an entry costs beside its message
 
 _CHUNKS_AT_ONCE = 32
@@ -38,11 +39,11 @@ _Thinned = tuple[int, int, tuple[Any, ...] | None]
 Listener = Callable[[Sequence[LogEntry]], object]
 
 
-class StoredLogs:
+class StoredLogs(StoredMetrics):
     """Logs and metrics in a database."""
 
     def __init__(self, database: Database) -> None:
-        self._database = database
+        super().__init__(database)
         self._changed = Condition()
         self._entries: list[LogEntry] = []
         self._metrics: list[Metric] = []
@@ -53,7 +54,7 @@ class StoredLogs:
         self._is_closing = False
         self._failure: BaseException | None = None
         self._listeners: list[Listener] = []
-        self._compress: Callable[[bytes], bytes] | None = None
+        self._readers: list[Callable[[Collection[str]], object]] = []
 
     def write_logs(self, entries: Iterable[LogEntry]) -> None:
         """Take lines, from any thread; blocks while `MOST_WAITING_BYTES` wait. Raises StorageError once writing failed.
@@ -109,6 +110,11 @@ class StoredLogs:
         self._listeners.append(listener)
         return lambda: self._listeners.remove(listener) if listener in self._listeners else None
 
+    def on_written(self, reader: Callable[[Collection[str]], object]) -> Callable[[], None]:
+        """Call *reader* whenever lines of this process can be read, with the ids of their executions; as `listen`."""
+        self._readers.append(reader)
+        return lambda: self._readers.remove(reader) if reader in self._readers else None
+
     def _flush_all(self) -> None:
         while True:
             with self._changed:
@@ -138,13 +144,9 @@ class StoredLogs:
 
     def _store(self, entries: list[LogEntry], metrics: list[Metric]) -> Exception | None:
         """Write one batch; gives the error where it could not be written."""
-        for listener in list(self._listeners):
-            try:
-                listener(entries)
-            except Exception:  # whoever only looks must not stop the log
-                self._listeners.remove(listener)
-        chunks = [self._chunk(part) for part in _parts(entries)]
-        rows = [_metric_row(metric) for metric in metrics]
+        _tell(self._listeners, entries)
+        chunks = [_chunk(part) for part in _parts(entries)]
+        rows = [metric_row(metric) for metric in metrics]
         if not (chunks or rows):
             return None
 
@@ -152,37 +154,15 @@ class StoredLogs:
             if chunks:
                 connection.executemany(_INSERT_CHUNK, chunks)
             if rows:
-                connection.executemany(_INSERT_METRIC, rows)
+                connection.executemany(INSERT_METRIC, rows)
 
         try:
             self._database.submit(write).wait()
         except Exception as error:  # whoever writes next is told
             return error
+        if self._readers and entries:
+            _tell(self._readers, {entry.execution_id for entry in entries})
         return None
-
-    def _chunk(self, entries: list[LogEntry]) -> tuple[Any, ...]:
-        runs = {entry.task_run_id for entry in entries}
-        mask = 0
-        for level in {entry.level for entry in entries}:
-            mask |= 1 << LEVEL_RANK[level]
-        data = _encode_lines(entries)
-        encoding = "plain"
-        if len(data) >= _WORTH_COMPRESSING_BYTES:
-            if self._compress is None:
-                from zstandard import ZstdCompressor  # noqa: PLC0415  # 12 ms that a short log does not need
-
-                self._compress = ZstdCompressor(level=1).compress
-            data, encoding = self._compress(data), "zstd"
-        return (
-            entries[0].execution_id,
-            runs.pop() if len(runs) == 1 else None,
-            len(entries),
-            mask,
-            microseconds(entries[0].date),
-            microseconds(entries[-1].date),
-            encoding,
-            data,
-        )
 
     async def read(
         self,
@@ -210,24 +190,14 @@ class StoredLogs:
         entries = [
             entry
             for _, encoding, data in rows
-            for entry in _decode_lines(encoding, data)
+            for entry in decode_chunk(encoding, data)
             if LEVEL_RANK[entry.level] >= rank and task_run_id in {None, entry.task_run_id}
         ]
         return LogPage(entries, rows[-1][0] if rows else after, len(rows) < most_chunks)
 
-    async def metrics(self, execution_id: str, task_run_id: str | None = None) -> list[Metric]:
-        """The metrics of an execution, or of one of its task runs, in the order of writing."""
-        conditions = Conditions()
-        conditions.add("execution_id = ?", execution_id)
-        if task_run_id is not None:
-            conditions.add("task_run_id = ?", task_run_id)
-        with self._database.reading() as connection:
-            rows = connection.execute(
-                "SELECT execution_id, task_id, task_run_id, attempt, type, name, value, date_us, tags FROM metrics "
-                f"{conditions} ORDER BY id",
-                conditions.values,
-            ).fetchall()
-        return [_metric(row) for row in rows]
+    async def search(self, search: LogSearch) -> FoundLines:
+        """A page of lines of all executions. Lines that are not written yet are not seen."""
+        return search_lines(self._database, search)
 
     def delete(
         self, execution_ids: Collection[str], *, lines: bool = True, metrics: bool = True
@@ -260,19 +230,8 @@ class StoredLogs:
                 ).fetchall()
             if not rows:
                 return removed
-            count, after = await self._database.submit(
-                partial(_replace_chunks, self._thinned(rows, purge), rows[-1][0])
-            )
+            count, after = await self._database.submit(partial(_replace_chunks, _thinned(rows, purge), rows[-1][0]))
             removed += count
-
-    def _thinned(self, rows: Sequence[tuple[Any, ...]], purge: LogPurge) -> list[_Thinned]:
-        """What is to become of chunks that hold lines to remove."""
-        thinned: list[_Thinned] = []
-        for chunk_id, lines, encoding, data in rows:
-            kept = [entry for entry in _decode_lines(encoding, data) if not _is_purged(entry, purge)]
-            if len(kept) < lines:
-                thinned.append((chunk_id, lines, self._chunk(kept) if kept else None))
-        return thinned
 
     def close(self) -> None:
         """Write what waits; nothing may be written afterwards."""
@@ -281,6 +240,43 @@ class StoredLogs:
             self._changed.notify_all()
         if self._thread is not None:
             self._thread.join()
+
+
+def _tell(listeners: list[Callable[[Any], object]], what: object) -> None:
+    """Call listeners; one that raises is not called again."""
+    for listener in list(listeners):
+        try:
+            listener(what)
+        except Exception:  # whoever only looks must not stop the log
+            listeners.remove(listener)
+
+
+def _chunk(entries: Sequence[LogEntry]) -> tuple[Any, ...]:
+    """The columns of a chunk, as `_INSERT_CHUNK` takes them."""
+    runs = {entry.task_run_id for entry in entries}
+    mask = 0
+    for level in {entry.level for entry in entries}:
+        mask |= 1 << LEVEL_RANK[level]
+    dates = [entry.date for entry in entries]
+    return (
+        entries[0].execution_id,
+        runs.pop() if len(runs) == 1 else None,
+        len(entries),
+        mask,
+        microseconds(min(dates)),
+        microseconds(max(dates)),
+        *encode_chunk(entries),
+    )
+
+
+def _thinned(rows: Sequence[tuple[Any, ...]], purge: LogPurge) -> list[_Thinned]:
+    """What is to become of chunks that hold lines to remove."""
+    thinned: list[_Thinned] = []
+    for chunk_id, lines, encoding, data in rows:
+        kept = [entry for entry in decode_chunk(encoding, data) if not _is_purged(entry, purge)]
+        if len(kept) < lines:
+            thinned.append((chunk_id, lines, _chunk(kept) if kept else None))
+    return thinned
 
 
 def _replace_chunks(thinned: Sequence[_Thinned], last: int, connection: Connection) -> tuple[int, int]:
@@ -325,6 +321,7 @@ def _is_purged(entry: LogEntry, purge: LogPurge) -> bool:
         (not purge.levels or entry.level in purge.levels)
         and (purge.start is None or entry.date >= purge.start)
         and (purge.end is None or entry.date < purge.end)
+        and (purge.test is None or purge.test(entry))
     )
 
 
@@ -336,25 +333,6 @@ _UPDATE_CHUNK = (
     "UPDATE log_chunks SET lines = ?, level_mask = ?, first_us = ?, last_us = ?, encoding = ?, data = ? "
     "WHERE id = ? AND lines = ?"
 )
-_INSERT_METRIC = (
-    "INSERT INTO metrics (execution_id, task_id, task_run_id, attempt, type, name, value, date_us, tags) "
-    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
-)
-
-_encode_lines = msgspec.json.Encoder().encode_lines
-
-
-@cache
-def _entry_decoder() -> msgspec.json.Decoder[LogEntry]:
-    return msgspec.json.Decoder(LogEntry)
-
-
-def _decode_lines(encoding: str, data: bytes) -> list[LogEntry]:
-    if encoding == "zstd":
-        from zstandard import ZstdDecompressor  # noqa: PLC0415  # only where a chunk is compressed
-
-        data = ZstdDecompressor().decompress(data)
-    return _entry_decoder().decode_lines(data)
 
 
 def _parts(entries: list[LogEntry]) -> Iterator[list[LogEntry]]:
@@ -375,32 +353,3 @@ def _parts(entries: list[LogEntry]) -> Iterator[list[LogEntry]]:
 
 def _execution_id(entry: LogEntry) -> str:
     return entry.execution_id
-
-
-def _metric_row(metric: Metric) -> tuple[object, ...]:
-    return (
-        metric.execution_id,
-        metric.task_id,
-        metric.task_run_id,
-        metric.attempt,
-        metric.type,
-        without_nul(metric.name),
-        metric.value,
-        microseconds(metric.date),
-        msgspec.json.encode(metric.tags).decode(),
-    )
-
-
-def _metric(row: tuple[Any, ...]) -> Metric:
-    execution_id, task_id, task_run_id, attempt, type_, name, value, date_us, tags = row
-    return Metric(
-        execution_id=execution_id,
-        task_id=task_id,
-        task_run_id=task_run_id,
-        attempt=attempt,
-        type=type_,
-        name=name,
-        value=value,
-        date=instant(date_us),
-        tags=msgspec.json.decode(tags, type=dict[str, str]),
-    )

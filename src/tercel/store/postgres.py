@@ -37,7 +37,7 @@ import psycopg
 from psycopg import errors
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from tercel.errors import StorageError
+from tercel.errors import StorageError, UnreachableError
 from tercel.store.database import (
     AMONG,
     Batch,
@@ -196,7 +196,8 @@ class PostgresDatabase:
             self.close()
             if isinstance(error, psycopg.Error):
                 message = f"The database {self._name} cannot be opened: {_reason(error)}."
-                raise StorageError(message, _hint(error)) from error
+                is_there = not isinstance(error, psycopg.OperationalError) or error.sqlstate is not None
+                raise (StorageError if is_there else UnreachableError)(message, _hint(error)) from error
             raise
         if owner:
             self._beat()
@@ -516,6 +517,7 @@ class _Reader:
 @lru_cache(maxsize=512)
 def _translated(sql: str) -> bytes:
     words = sql.replace("%", "%%").replace(AMONG, "(SELECT json_array_elements_text(?::json))")
+    words = words.replace(" LIKE ", " ILIKE ")  # SQLite's looks at no case
     return words.replace("?", "%s").encode()
 
 

@@ -1,6 +1,6 @@
 """The values that cross the store's protocols, the nouns of the model apart."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 
 import msgspec
@@ -8,6 +8,7 @@ import msgspec
 from tercel.errors import TercelError
 from tercel.model.execution import Execution, TaskRun
 from tercel.model.logs import LogEntry
+from tercel.model.search import AllOf
 from tercel.model.state import State
 from tercel.model.task import LogLevel
 
@@ -57,12 +58,18 @@ class Changes(msgspec.Struct, kw_only=True):
 
 
 class ExecutionQuery(msgspec.Struct, frozen=True, kw_only=True):
-    """Which executions to find; newest first.
+    """Which executions to find; newest first where nothing else is asked for.
 
     Attributes:
         states: any of them; empty for all.
         before: only executions older than the one with this id; the last id of the page before.
         open_only: only those that have not ended, or whose last tasks still run.
+        where: what else has to hold. Fields are `id`, `namespace`, `flow_id`, `revision`, `state`, `created_at`,
+            `ended_at`, `trigger_id`, `caller_id` (the execution that started it), `parent_id` (that it repeats),
+            `kind`, and the map `labels`; every operation but REGEX.
+        order: fields with True for a descending one, the most important first; besides those above `duration`. What
+            has not ended comes last by `ended_at` and `duration`.
+        skipped: how many to pass over.
     """
 
     namespace: str | None = None
@@ -70,6 +77,9 @@ class ExecutionQuery(msgspec.Struct, frozen=True, kw_only=True):
     states: Collection[State] = ()
     before: str | None = None
     open_only: bool = False
+    where: AllOf = AllOf()
+    order: tuple[tuple[str, bool], ...] = ()
+    skipped: int = 0
     limit: int = 25
 
 
@@ -127,6 +137,7 @@ class LogPurge(msgspec.Struct, frozen=True, kw_only=True):
         levels: any of them; empty for all.
         start: only lines at or after it, aware.
         end: only lines before it, aware.
+        test: only lines that it says True of; None for all.
     """
 
     execution_ids: Collection[str] | None = None
@@ -135,6 +146,7 @@ class LogPurge(msgspec.Struct, frozen=True, kw_only=True):
     levels: Collection[LogLevel] = ()
     start: datetime | None = None
     end: datetime | None = None
+    test: Callable[[LogEntry], bool] | None = None
 
 
 class LogPage(msgspec.Struct, frozen=True):

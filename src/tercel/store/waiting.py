@@ -88,9 +88,17 @@ class Promise(Generic[T]):
             if loop is None:
                 return self.wait()
             future = loop.create_future()
-            self.when_done(lambda: loop.call_soon_threadsafe(_wake, future))
+            self.when_done(lambda: _call_back(loop, future))
             yield from future
         return self.result()
+
+
+def _call_back(loop: Any, future: Any) -> None:
+    try:
+        loop.call_soon_threadsafe(_wake, future)
+    except RuntimeError:
+        if not loop.is_closed():  # otherwise nobody waits there any more
+            raise
 
 
 def _wake(future: Any) -> None:

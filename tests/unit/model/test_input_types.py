@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from tercel.model.input_types import DependsOn, Input, dependency_problems
+from tercel.model.input_types import DependsOn, Input, dependency_problems, own_properties
 from tercel.model.source import check_flow
 from tests.unit.model.samples import CATALOG, issues, say
 
@@ -84,6 +84,12 @@ def test_given_defaults_then_a_scalar_keeps_its_source_text() -> None:
 )  # fmt: skip
 def test_given_a_faulty_declaration_then_it_is_refused(line: str, expected: tuple[str, str, str]) -> None:
     assert told(line) == [expected]
+
+
+def test_given_a_type_then_its_properties_are_told() -> None:
+    assert {"id", "displayName", "min", "max"} <= own_properties("INT")
+    assert "values" not in own_properties("INT")
+    assert {"values", "allowCustomValue"} <= own_properties("SELECT")
 
 
 class TestDependencies:

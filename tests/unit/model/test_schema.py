@@ -7,9 +7,10 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from tercel.model.catalog import Catalog
-from tercel.model.schema import descriptions, flow_schema, summary, type_schema
+from tercel.model.schema import descriptions, flow_schema, outputs, summary, type_schema
 from tercel.model.source import check_flow
 from tercel.model.task import Task
+from tercel.plugins.kv import Get as KvGet
 from tests.unit.model.samples import CATALOG, FLOW, Group, Runner, Say, say
 
 SCHEMA: dict[str, Any] = flow_schema(CATALOG)
@@ -140,6 +141,13 @@ class TestTypeSchema:
 
         assert not validator.is_valid({"id": "g", "type": "io.test.Group", "tasks": [{"id": "a", "type": "x.Y"}]})
 
+    def test_given_a_family_then_any_of_its_types_fits(self) -> None:
+        validator = Draft202012Validator(type_schema(Task, CATALOG))
+
+        assert validator.is_valid({"id": "a", "type": "io.test.Say", "message": "x"})
+        assert not validator.is_valid({"id": "a", "type": "io.test.Say", "mesage": "x"})
+        assert not validator.is_valid({"id": "a", "type": "io.test.Unknown"})
+
     def test_given_a_catalog_with_a_broken_module_then_it_is_left_out(self) -> None:
         catalog = Catalog({"io.test.Say": "tests.unit.model.samples", "io.broken.X": "no.such.module"})
 
@@ -155,3 +163,5 @@ def test_given_docstrings_then_their_sections_are_told_apart() -> None:
     assert summary(Runner) == "A family of its own."
     assert descriptions(Say)["loud"] == "how."
     assert descriptions(Say)["id"] == descriptions(Task)["id"]
+    assert outputs(KvGet) == {"value": "the value, with its type; null where there is none."}
+    assert outputs(Runner) == {}

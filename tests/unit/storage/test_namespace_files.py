@@ -7,7 +7,12 @@ import pytest
 
 from tercel.errors import NotFoundError, StorageError, UserError
 from tercel.storage.local import LocalStorage
-from tercel.storage.namespace_files import FolderNamespaceFiles, NamespaceFiles, StoredNamespaceFiles
+from tercel.storage.namespace_files import (
+    FolderNamespaceFiles,
+    NamespaceFiles,
+    StoredNamespaceFiles,
+    namespaces_with_files,
+)
 
 FILES = {"main.py": b"m", "lib/u.py": b"u", "ignore/x.txt": b"x", "a b#.txt": b"s"}
 
@@ -249,3 +254,81 @@ class TestVersions:
 def content(files: StoredNamespaceFiles, path: str, version: int | None = None) -> bytes:
     with files.get(path, version) as stream:
         return stream.read()
+
+
+class TestFolders:
+    @pytest.fixture
+    def files(self, tmp_path: Path) -> StoredNamespaceFiles:
+        made = StoredNamespaceFiles(LocalStorage(tmp_path), "company.team")
+        made.put("lib/u.py", b"u")
+        return made
+
+    def test_given_folders_that_were_made_then_they_are_there_while_nothing_is_in_them(
+        self, files: StoredNamespaceFiles
+    ) -> None:
+        files.make_folder("/new/=odd/")
+        files.make_folder("/new")
+
+        assert files.made_folders() == ("new", "new/=odd")
+        assert files.made_folders("new/=odd") == ("new/=odd",)
+        assert [files.has_folder(path) for path in ("", "/", "lib", "new", "/new/=odd", "ne", "lib/u.py")] == [
+            *(True, True, True, True, True),
+            *(False, False),
+        ]
+        assert [file.path for file in files.list()] == ["lib/u.py"]
+
+    def test_given_a_file_in_the_way_then_there_can_be_no_folder_and_the_other_way_round(
+        self, files: StoredNamespaceFiles
+    ) -> None:
+        files.make_folder("new/deep")
+
+        for path in ("lib/u.py", "lib/u.py/x"):
+            with pytest.raises(StorageError, match=r"'lib/u.py' is a file"):
+                files.make_folder(path)
+        for path in ("new", "new/deep"):
+            with pytest.raises(StorageError, match="it is a folder"):
+                files.put(path, b"x")
+        with pytest.raises(StorageError):
+            files.make_folder("../new")
+
+    def test_given_the_last_file_of_folders_when_deleted_then_they_go_with_it(
+        self, files: StoredNamespaceFiles
+    ) -> None:
+        files.make_folder("a/b/c")
+        files.make_folder("a/kept")
+        files.put("a/b/c/d/file", b"x")
+
+        files.delete("a/b/c/d/file")
+
+        assert files.made_folders() == ("a/kept",)
+
+    def test_given_a_folder_when_deleted_then_all_folders_in_it_go(self, files: StoredNamespaceFiles) -> None:
+        for path in ("a", "a/b", "other"):
+            files.make_folder(path)
+
+        assert files.delete("a") == 0
+
+        assert files.made_folders() == ("other",)
+        files.delete("/")
+        assert files.made_folders() == ()
+
+    def test_given_a_folder_when_moved_then_empty_folders_go_along(self, files: StoredNamespaceFiles) -> None:
+        files.make_folder("lib/empty")
+        files.make_folder("alone")
+
+        assert files.move("lib", "src") == 1
+        assert files.move("alone", "src/alone") == 0
+        assert files.move("src", "src") == 1
+
+        assert files.made_folders() == ("src/alone", "src/empty")
+        assert [file.path for file in files.list()] == ["src/u.py"]
+
+
+def test_given_a_storage_then_the_namespaces_with_files_or_folders_are_found(tmp_path: Path) -> None:
+    storage = LocalStorage(tmp_path)
+    for namespace in ("company.team", "company", "other.deep.down"):
+        StoredNamespaceFiles(storage, namespace).put("a", b"a")
+    StoredNamespaceFiles(storage, "folders.only").make_folder("a")
+    storage.put("/company/team/flow/executions/id/tasks/a", BytesIO())
+
+    assert namespaces_with_files(storage) == ["company", "company.team", "folders.only", "other.deep.down"]

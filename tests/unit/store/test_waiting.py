@@ -85,6 +85,18 @@ class TestDrivers:
 
         assert asyncio.run(cancelled())
 
+    def test_given_a_loop_that_is_closed_when_the_promise_is_kept_then_nothing_breaks(self) -> None:
+        promise: Promise[int] = Promise()
+
+        async def give_up() -> None:
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(_doubled(promise), 0.001)
+
+        asyncio.run(give_up())
+        promise.resolve(1)
+
+        assert promise.result() == 1
+
     def test_given_an_error_when_a_coroutine_awaits_then_it_can_be_caught(self) -> None:
         promise: Promise[int] = Promise()
         promise.fail(ValueError("no"))

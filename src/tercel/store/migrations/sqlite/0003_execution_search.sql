@@ -1,0 +1,33 @@
+-- What executions are searched by. Columns as in the first step; rows written before have NULL in the new ones.
+
+-- The trigger that started it; the execution that did, by a Subflow or a Flow trigger; the execution that it repeats, by
+-- a replay or another try; what it is run for, NULL for its own sake.
+ALTER TABLE executions ADD COLUMN trigger_id TEXT;
+ALTER TABLE executions ADD COLUMN caller_id TEXT;
+ALTER TABLE executions ADD COLUMN parent_id TEXT;
+ALTER TABLE executions ADD COLUMN kind TEXT;
+
+-- Both hold all that is searched by, so that a search reads no row of the table that it does not give.
+DROP INDEX executions_by_flow;
+CREATE INDEX executions_by_flow ON executions
+    (namespace, flow_id, id DESC, created_us, state, ended_us, revision, trigger_id, caller_id, parent_id, kind);
+CREATE INDEX executions_by_date ON executions
+    (created_us DESC, id DESC, namespace, flow_id, state, ended_us, revision, trigger_id, caller_id, parent_id, kind);
+CREATE INDEX executions_by_caller ON executions (caller_id) WHERE caller_id IS NOT NULL;
+CREATE INDEX executions_by_parent ON executions (parent_id) WHERE parent_id IS NOT NULL;
+
+-- The labels of executions, long ones cut; `system.correlationId` only where it is not the execution's own id.
+CREATE TABLE execution_labels (
+    execution_id TEXT NOT NULL,
+    key          TEXT NOT NULL,
+    value        TEXT NOT NULL,
+    PRIMARY KEY (execution_id, key)
+) WITHOUT ROWID;
+
+INSERT INTO execution_labels (execution_id, key, value)
+    SELECT executions.id, substr(entry.key, 1, 150), substr(entry.value, 1, 400)
+    FROM executions, json_each(executions.labels) AS entry
+    WHERE NOT (entry.key = 'system.correlationId' AND entry.value = executions.id)
+    ON CONFLICT (execution_id, key) DO NOTHING;
+
+CREATE INDEX execution_labels_by_value ON execution_labels (key, value, execution_id);
