@@ -12,6 +12,7 @@ from tercel.api.options import Options
 from tercel.api.parameters import Parameters
 from tercel.api.problems import RequestError
 from tercel.executor import Watcher
+from tercel.model.flow import PluginDefault
 from tercel.model.logs import LogEntry
 from tercel.operations import Operations
 from tercel.secrets import Secrets
@@ -137,6 +138,11 @@ class Call:
     def operations(self) -> Operations:
         """The verbs and questions, coroutines for `run`."""
         return self.engine.operations
+
+    @property
+    def plugin_defaults(self) -> Sequence[PluginDefault]:
+        """What flows are completed by, whatever they say themselves: of the server's settings."""
+        return self.engine.settings.plugin_defaults
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a verb, blocking this thread; only for an answer that is a plain function."""

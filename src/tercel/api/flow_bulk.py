@@ -32,7 +32,7 @@ def replace_namespace(call: Call) -> Response:
     flows = _read(call)
     if call.query.flag("override", False):
         flows = [
-            read_flow(with_property(flow.source, "namespace", namespace), catalog())
+            read_flow(with_property(flow.source, "namespace", namespace), catalog(), call.plugin_defaults)
             if flow.namespace != namespace
             else flow
             for flow in flows
@@ -60,7 +60,7 @@ def replace_many(call: Call) -> Response:
 
 def _read(call: Call) -> list[Flow]:
     """The flows of the body; none where it is empty. Raises InvalidFlowError with all that is wrong in any of them."""
-    return read_flows(call.text, catalog()) if call.text.strip() else []
+    return read_flows(call.text, catalog(), call.plugin_defaults) if call.text.strip() else []
 
 
 def _refuse_foreign(flows: Sequence[Flow], is_meant: Callable[[str], bool], what: str) -> None:

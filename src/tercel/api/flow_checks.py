@@ -34,13 +34,13 @@ def validate(call: Call) -> Response:
     """What is wrong with each flow of the body."""
     saved = {(one.namespace, one.id): one for one in call.run(call.operations.saved_flows())}
     texts = [text for _, text in documents(call.text)]
-    return json_answer([_violation(index, text, saved) for index, text in enumerate(texts)])
+    return json_answer([_violation(call, index, text, saved) for index, text in enumerate(texts)])
 
 
-def _violation(index: int, text: str, saved: dict[tuple[str, str], FlowRevision]) -> Json:
+def _violation(call: Call, index: int, text: str, saved: dict[tuple[str, str], FlowRevision]) -> Json:
     written = _written(text)
     namespace, flow_id = (written.get(name) for name in ("namespace", "id"))
-    checked = check_flow(text, catalog())
+    checked = check_flow(text, catalog(), call.plugin_defaults)
     known = saved.get((str(namespace), str(flow_id)))
     revision = written.get("revision")
     is_outdated = revision is not None and revision != (1 if known is None else known.revision + 1)

@@ -31,7 +31,7 @@ def import_flows(call: Call) -> Response:
     failed: list[str] = []
     for name, text in _texts(call):
         try:
-            flow = read_flow(text, catalog())
+            flow = read_flow(text, catalog(), call.plugin_defaults)
         except InvalidFlowError:
             if fails:
                 raise

@@ -56,7 +56,7 @@ def of_flow(call: Call) -> Response:
 
 def of_text(call: Call) -> Response:
     """The graph of a flow that is not saved."""
-    flow = read_flow(call.text, catalog())
+    flow = read_flow(call.text, catalog(), call.plugin_defaults)
     shown = _Shown(
         call, FlowRevision(namespace=flow.namespace, id=flow.id, revision=1, source=call.text, created_at=call.now)
     )

@@ -108,7 +108,7 @@ def _import_flow(call: Call, path: str, content: bytes) -> None:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise RequestError(422, f"{path!r} is no UTF-8 text.", reason="Invalid format") from None
-    flow = read_flow(with_property(text, "namespace", call.path["namespace"]), catalog())
+    flow = read_flow(with_property(text, "namespace", call.path["namespace"]), catalog(), call.plugin_defaults)
     call.run(call.operations.save_flow(flow.source, flow))
 
 
