@@ -86,6 +86,24 @@ class TestSavedFlows:
         assert gone.stderr == "Error: The flow tests.a was deleted.\n--revision 3 shows its last text.\n"
         assert again.stderr == "Error: There is no flow a.\n`tercel flow list` shows what is saved.\n"
 
+    def test_given_revisions_then_diff_shows_what_has_changed_between_them(self, folder: Path, home_dir: Path) -> None:
+        path = folder / "a.yaml"
+        for number in (1, 2, 3):
+            path.write_text(flow(echo("t", f"{number}"), id="a"))
+            tercel("flow", "save", path, home=home_dir)
+
+        last = tercel("flow", "diff", "a", home=home_dir)
+        whole = tercel("flow", "diff", "tests.a", 1, 3, home=home_dir)
+        same = tercel("flow", "diff", "a", 2, 2, home=home_dir)
+        none = tercel("flow", "diff", "a", 7, home=home_dir)
+
+        assert last.returncode == whole.returncode == 1
+        assert last.stdout.startswith("--- a, revision 2\n+++ a, revision 3\n@@")
+        changed = [line for line in whole.stdout.splitlines() if line[:1] in "+-"][2:]
+        assert [(line[0], line[-2]) for line in changed] == [("-", "1"), ("+", "3")]
+        assert (same.returncode, same.stdout) == (0, "")
+        assert none.stderr == "Error: The flow a has no revision 7.\nIts revisions are: 1, 2, 3.\n"
+
     def test_given_the_same_id_in_two_namespaces_then_the_namespace_is_asked_for(
         self, folder: Path, home_dir: Path
     ) -> None:

@@ -993,16 +993,18 @@ class TestLeftovers:
             docker("b", work, runner={**mounted, **COPIES}),
             wd(docker("made", "true", runner=mounted), docker("c", work, runner=mounted), id="one"),
             wd(docker("d", work, runner=mounted), id="two"),
+            *(docker(letter, work, runner=mounted) for letter in "efghij"),
         ]
         text = flow({"id": "all", "type": f"{CORE}.flow.Parallel", "tasks": tasks}, id="crashes")
         monkeypatch.setenv("TERCEL_DOCKER_VOLUMES", "true")
+        monkeypatch.setenv("TERCEL_SLOTS", "16")
 
-        allowing.run_and_crash(text, when=lambda: {path.name for path in marks.iterdir()} >= set("abcd"))
+        allowing.run_and_crash(text, when=lambda: {path.name for path in marks.iterdir()} >= set("abcdefghij"))
         before = {one["Id"] for one in containers(client, flow_id="crashes")}
         (marks / "go").touch()
         ran = allowing.recover()
 
-        assert len(before) == 4
+        assert len(before) == 10
         assert ran.state == "SUCCESS"
         until(lambda: containers(client, flow_id="crashes") == [])
         assert list(allowing.tmp.glob("*.leftover")) == []

@@ -18,6 +18,7 @@ _LATE = {
     "list": "tercel.cli.saved_flows",
     "show": "tercel.cli.saved_flows",
     "revisions": "tercel.cli.saved_flows",
+    "diff": "tercel.cli.saved_flows",
     "delete": "tercel.cli.saved_flows",
 }
 """To check flows needs no home."""

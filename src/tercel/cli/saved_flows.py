@@ -1,7 +1,8 @@
-"""`tercel flow save`, `list`, `show`, `revisions` and `delete`: the flows that a home keeps, in their revisions."""
+"""`tercel flow save`, `list`, `show`, `revisions`, `diff`, `delete`: flows that a home keeps, by their revisions."""
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -76,10 +77,7 @@ def show(name: str, revision: int | None, home: Path | None) -> None:
     """Print the text of a flow."""
     with read_home(settings_of(home)) as opened:
         known = revisions_of(opened, name)
-    found = known[-1] if revision is None else next((one for one in known if one.revision == revision), None)
-    if found is None:
-        numbers = ", ".join(str(one.revision) for one in known)
-        raise NotFoundError(f"The flow {name} has no revision {revision}.", f"Its revisions are: {numbers}.")
+    found = known[-1] if revision is None else _revision(known, name, revision)
     if revision is None and found.deleted:
         raise NotFoundError(f"The flow {name} was deleted.", f"--revision {found.revision} shows its last text.")
     click.echo(found.source, nl=not found.source.endswith("\n"))
@@ -102,6 +100,37 @@ def revisions(name: str, as_json: bool, home: Path | None) -> None:
 
 @click.command()
 @_FLOW
+@click.argument("earlier", type=click.IntRange(min=1), required=False)
+@click.argument("later", type=click.IntRange(min=1), required=False)
+@home_option
+def diff(name: str, earlier: int | None, later: int | None, home: Path | None) -> None:
+    """Show what has changed in a flow from the revision EARLIER to LATER: those of the last change where not given.
+
+    The exit code is 0 where nothing has changed, else 1.
+    """
+    with read_home(settings_of(home)) as opened:
+        known = revisions_of(opened, name)
+    new = known[-1] if later is None else _revision(known, name, later)
+    old = next((one for one in reversed(known) if one.revision < new.revision), new)
+    if earlier is not None:
+        old = _revision(known, name, earlier)
+    from difflib import unified_diff  # noqa: PLC0415  # for this command only
+
+    changes = list(
+        unified_diff(
+            old.source.splitlines(),
+            new.source.splitlines(),
+            f"{name}, revision {old.revision}",
+            f"{name}, revision {new.revision}",
+            lineterm="",
+        )
+    )
+    click.echo("\n".join(changes), nl=bool(changes))
+    sys.exit(bool(changes))
+
+
+@click.command()
+@_FLOW
 @home_option
 def delete(name: str, home: Path | None) -> None:
     """Delete a flow; its executions and its revisions stay, and saved again it goes on with the next revision."""
@@ -111,6 +140,14 @@ def delete(name: str, home: Path | None) -> None:
     with open_home(settings, what="tercel flow delete", recover=False) as engine:
         engine.call(engine.operations.delete_flow(found.namespace, found.id))
     click.echo(f"{found.namespace}.{found.id} deleted.")
+
+
+def _revision(known: Sequence[FlowRevision], name: str, revision: int) -> FlowRevision:
+    found = next((one for one in known if one.revision == revision), None)
+    if found is None:
+        numbers = ", ".join(str(one.revision) for one in known)
+        raise NotFoundError(f"The flow {name} has no revision {revision}.", f"Its revisions are: {numbers}.")
+    return found
 
 
 def meant_flow(home: Home, name: str) -> FlowRevision:

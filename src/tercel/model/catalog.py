@@ -4,6 +4,7 @@ A class announces itself by `@plugin` when its module is imported; which module 
 the table in `plugins/__init__.py`, which is handed in. Nothing is imported before its type is asked for.
 """
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import TypeVar
@@ -49,14 +50,17 @@ class Catalog:
         Raises:
             MissingToolError: the module that should provide it cannot be imported, or does not.
         """
-        found = _CLASSES.get(type_name)
-        if found is not None:
-            return found
-        module = self._modules.get(type_name) or self._all().get(type_name)
+        announced = _CLASSES.get(type_name)
+        if announced is None:
+            module = self._modules.get(type_name) or self._all().get(type_name)
+        elif announced.__module__ in sys.modules:
+            module = announced.__module__
+        else:
+            return announced  # of no module that can be imported
         if module is None:
             return None
         try:
-            import_module(module)
+            import_module(module)  # where another thread imports it, the class is announced before the module is whole
         except ImportError as error:
             raise MissingToolError(
                 f"The plugin of {type_name} cannot be imported: {error}.", "Install what it needs, or update it."

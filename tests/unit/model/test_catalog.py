@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from pathlib import Path
+from threading import Event, Thread
 from types import ModuleType
 
 import pytest
@@ -10,6 +12,23 @@ from tercel.errors import MissingToolError
 from tercel.model.catalog import Catalog
 from tercel.model.source import check_flow
 from tests.unit.model.samples import CATALOG, Say, texts
+
+_SLOW = """
+import gate_of_slow_plugin
+
+from tercel.model.catalog import plugin
+from tercel.model.task import Part
+
+
+@plugin("io.slow.Say")
+class Say(Part, frozen=True, kw_only=True):
+    '''Says it.'''
+
+
+gate_of_slow_plugin.has_announced.set()
+gate_of_slow_plugin.may_go_on.wait(30)
+NEEDED = True
+"""
 
 
 class TestFind:
@@ -48,6 +67,32 @@ class TestFind:
             "Line 4, column 19 (tasks[0].type): The plugin of io.broken.Say cannot be imported: No module named 'no'. "
             "Install what it needs, or update it."
         ]
+
+    def test_given_a_module_that_another_thread_imports_then_its_class_is_given_once_the_module_is_whole(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "slow_plugin.py").write_text(_SLOW)
+        monkeypatch.syspath_prepend(tmp_path)
+        has_announced, may_go_on, gate = Event(), Event(), ModuleType("gate_of_slow_plugin")
+        vars(gate).update(has_announced=has_announced, may_go_on=may_go_on)
+        monkeypatch.setitem(sys.modules, "gate_of_slow_plugin", gate)
+        catalog = Catalog({"io.slow.Say": "slow_plugin"})
+        seen: list[bool] = []
+
+        def find() -> None:
+            assert catalog.find("io.slow.Say") is not None
+            seen.append(hasattr(sys.modules["slow_plugin"], "NEEDED"))
+
+        first, second = Thread(target=find), Thread(target=find)
+        first.start()
+        assert has_announced.wait(30)
+        second.start()
+        second.join(0.1)
+        may_go_on.set()
+        first.join()
+        second.join()
+
+        assert seen == [True, True]
 
     def test_given_a_module_that_announces_nothing_then_it_is_told(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "empty_plugin", ModuleType("empty_plugin"))
