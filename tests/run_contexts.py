@@ -22,7 +22,7 @@ from tercel.plugin_api import (
     TaskRunner,
 )
 from tercel.plugins.process import Process
-from tercel.plugins.scripts.docker.properties import DOCKER, Docker
+from tercel.plugins.scripts.docker.runner import DOCKER, Docker
 
 _PLACE = re.compile(r"\{\{\s*(?P<path>[\w.]+)(?:\['(?P<key>[^']*)'\])?\s*\}\}")
 

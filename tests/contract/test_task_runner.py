@@ -14,7 +14,7 @@ import pytest
 from tercel.errors import TaskFailedError, TaskKilledError, TaskTimeoutError
 from tercel.plugin_api import Command, TaskRunner
 from tercel.plugins.process import Process
-from tercel.plugins.scripts.docker.properties import Docker
+from tercel.plugins.scripts.docker.runner import Docker
 from tests.docker_engine import ensure_image
 from tests.podman import podman
 from tests.run_contexts import DirectoryContext

@@ -25,7 +25,7 @@ from msgspec.structs import replace
 from tercel.model import LogLevel
 from tercel.plugin_api import Command
 from tercel.plugins.scripts.docker.engines import find_host
-from tercel.plugins.scripts.docker.properties import DOCKER, Docker
+from tercel.plugins.scripts.docker.runner import DOCKER, Docker
 from tercel.settings import Settings
 from tests.command_line import ROOT, command, environment
 from tests.contract.test_task_runner import Printed

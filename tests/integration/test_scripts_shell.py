@@ -14,7 +14,7 @@ from tercel.model.task import LogLevel
 from tercel.plugins.process import Process
 from tercel.plugins.scripts import LANGUAGES, Commands, Script
 from tercel.plugins.scripts.command_line import assemble
-from tercel.plugins.scripts.docker.properties import Docker
+from tercel.plugins.scripts.docker.runner import Docker
 from tests.contract.test_task_runner import eventually
 from tests.run_contexts import DirectoryContext
 

@@ -182,7 +182,7 @@ _FAMILIES: Mapping[str, tuple[str, ...]] = {
         "io.kestra.plugin.core.runner.Process",
         "io.kestra.core.models.tasks.runners.types.ProcessTaskRunner",
     ),
-    "scripts.docker.properties": ("io.kestra.plugin.scripts.runner.docker.Docker",),
+    "scripts.docker.runner": ("io.kestra.plugin.scripts.runner.docker.Docker",),
     "scripts": tuple(
         f"io.kestra.plugin.scripts.{language}.{kind}" for language in _LANGUAGES for kind in ("Script", "Commands")
     ),

@@ -16,7 +16,7 @@ from tercel.plugins.scripts.command_line import (
     quote_path,
     replace_file_uris,
 )
-from tercel.plugins.scripts.docker.properties import Docker
+from tercel.plugins.scripts.docker.runner import Docker
 
 SH = ["/bin/sh", "-c"]
 

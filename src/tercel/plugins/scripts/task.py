@@ -21,7 +21,7 @@ from tercel.plugin_api import (
     TaskRunner,
 )
 from tercel.plugins.scripts.command_line import assemble, quote_path
-from tercel.plugins.scripts.docker.properties import DOCKER, Docker
+from tercel.plugins.scripts.docker.runner import DOCKER, Docker
 from tercel.plugins.scripts.files import ScriptFiles
 from tercel.plugins.scripts.languages import LANGUAGES, Language
 from tercel.plugins.scripts.output import TaskSink

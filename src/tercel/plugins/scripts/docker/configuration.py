@@ -9,7 +9,7 @@ from tercel.model.size import parse_size
 from tercel.plugin_api import RunContext, TaskFailedError, parse_duration
 from tercel.plugins.scripts.docker.engines import EngineClient
 from tercel.plugins.scripts.docker.images import auth_for, auths_of
-from tercel.plugins.scripts.docker.parts import DockerProperties
+from tercel.plugins.scripts.docker.properties import DockerProperties
 
 _GRACE_S = 10.0
 _LABEL_LENGTH = 63

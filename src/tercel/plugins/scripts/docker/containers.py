@@ -15,7 +15,7 @@ from tercel.plugin_api import RunContext
 from tercel.plugins.scripts.docker.configuration import Configuration, labels_for
 from tercel.plugins.scripts.docker.engines import EngineClient, connect, explanation, told
 from tercel.plugins.scripts.docker.images import Image
-from tercel.plugins.scripts.docker.parts import DOCKER
+from tercel.plugins.scripts.docker.properties import DOCKER
 
 OnOutput = Callable[[Literal["stdout", "stderr"], bytes], None]
 

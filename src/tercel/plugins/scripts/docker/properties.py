@@ -1,16 +1,84 @@
-"""scripts.runner.docker.Docker: the task runner for containers. What it does is loaded when it runs."""
+"""What a task may say of the container that its commands run in."""
 
-from collections.abc import Callable, Mapping
-from typing import Literal
+from collections.abc import Mapping
+from typing import ClassVar, Literal
 
-from tercel.plugin_api import Command, RunContext, plugin
-from tercel.plugins.scripts.docker.parts import DOCKER, DockerProperties
+from tercel.plugin_api import Dynamic, DynamicDuration, Part, TaskRunner
 
-__all__ = ["DOCKER", "Docker"]
+DOCKER = "io.kestra.plugin.scripts.runner.docker.Docker"
 
 
-@plugin(DOCKER)
-class Docker(DockerProperties, frozen=True, kw_only=True):
+class DockerCredentials(Part, frozen=True, kw_only=True):
+    """How to log in at an image registry.
+
+    Attributes:
+        registry: its host; that of the image where absent.
+        username: of the account.
+        password: of the account, or a token in its place.
+        registry_token: a token for the registry itself.
+        identity_token: a token that stands for user and password.
+        auth: user and password as the Base64 form of `USER:PASSWORD`.
+    """
+
+    registry: Dynamic | None = None
+    username: Dynamic | None = None
+    password: Dynamic | None = None
+    registry_token: Dynamic | None = None
+    identity_token: Dynamic | None = None
+    auth: Dynamic | None = None
+
+
+class DockerCpu(Part, frozen=True, kw_only=True):
+    """How much of the processors a container may use.
+
+    Attributes:
+        cpus: how many, in decimals: 1.5 is one and a half.
+    """
+
+    cpus: float | Dynamic | None = None
+
+
+class DockerMemory(Part, frozen=True, kw_only=True):
+    """How much memory a container may use; sizes such as 512MB, with 1024 to the next unit.
+
+    Attributes:
+        memory: the limit.
+        memory_swap: memory and swap together; -1 for no limit of swap.
+        memory_swappiness: 0 to 100.
+        memory_reservation: what it is kept to where the machine is short of memory.
+        kernel_memory: accepted; engines have given it up.
+        oom_kill_disable: let it wait rather than end it when there is no memory left.
+    """
+
+    memory: Dynamic | None = None
+    memory_swap: Dynamic | None = None
+    memory_swappiness: int | Dynamic | None = None
+    memory_reservation: Dynamic | None = None
+    kernel_memory: Dynamic | None = None
+    oom_kill_disable: bool | None = None
+
+    without_effect: ClassVar[Mapping[str, str]] = {"kernelMemory": "Engines have given it up; use 'memory'."}
+
+
+class DockerDevice(Part, frozen=True, kw_only=True):
+    """Devices, such as GPUs, that a container asks for.
+
+    Attributes:
+        driver: such as nvidia.
+        count: how many; -1 for all.
+        device_ids: these, instead of a number.
+        capabilities: what they have to be able to: one of these lists in full.
+        options: for the driver.
+    """
+
+    driver: Dynamic | None = None
+    count: int | None = None
+    device_ids: list[Dynamic] = []
+    capabilities: list[list[Dynamic]] = []
+    options: dict[str, Dynamic] = {}
+
+
+class DockerProperties(TaskRunner, frozen=True, kw_only=True):
     """Run the commands of a script in a container, by Docker or any engine that speaks its API, such as Podman.
 
     The container sees the working directory at the same path, with modes and links: as a mount where the engine sees
@@ -42,32 +110,32 @@ class Docker(DockerProperties, frozen=True, kw_only=True):
         reuse_container: False for a container of its own inside a WorkingDirectory, too.
     """
 
-    def run(
-        self,
-        command: Command,
-        context: RunContext,
-        on_output: Callable[[Literal["stdout", "stderr"], bytes], None],
-    ) -> int:
-        """Run *command* in a container; its exit code.
+    is_container: ClassVar[bool] = True
+    former_names: ClassVar[Mapping[str, str]] = {"dockerHost": "host", "dockerConfig": "config"}
+    without_effect: ClassVar[Mapping[str, str]] = {
+        "resume": "A container whose worker died is removed, and the task runs again."
+    }
 
-        Raises:
-            TaskFailedError: no engine answers, the image cannot be had, or the container cannot be made.
-            TaskKilledError: the execution is being killed; *outputs* has the `exitCode` where it ran.
-            TaskTimeoutError: its time is over; the same.
-        """
-        from tercel.plugins.scripts.docker.running import run_in_container  # noqa: PLC0415  # loads the library
-
-        return run_in_container(self, command, context, on_output)
-
-    def environment_id(self, image: str, context: RunContext) -> str:
-        """The digest of the image, which is pulled where it has to be."""
-        from tercel.plugins.scripts.docker.running import find_place  # noqa: PLC0415  # loads the library
-
-        return find_place(self, image, context).image.id
-
-    @classmethod
-    def remove_leftover(cls, note: Mapping[str, str]) -> None:
-        """Remove a container whose worker died."""
-        from tercel.plugins.scripts.docker.containers import remove_container  # noqa: PLC0415  # as above
-
-        remove_container(note["host"], note["name"])
+    type: str = DOCKER
+    host: Dynamic | None = None
+    config: dict[str, object] | Dynamic | None = None
+    credentials: DockerCredentials | None = None
+    image: Dynamic | None = None
+    user: Dynamic | None = None
+    entry_point: list[Dynamic] | None = None
+    extra_hosts: list[Dynamic] = []
+    network_mode: Dynamic | None = None
+    port_bindings: list[Dynamic] = []
+    volumes: list[Dynamic] = []
+    pull_policy: Literal["ALWAYS", "IF_NOT_PRESENT", "NEVER"] = "IF_NOT_PRESENT"
+    device_requests: list[DockerDevice] = []
+    cpu: DockerCpu | None = None
+    memory: DockerMemory | None = None
+    shm_size: Dynamic | None = None
+    privileged: bool = False
+    file_handling_strategy: Literal["VOLUME", "MOUNT"] | None = None
+    delete: bool = True
+    wait: bool = True
+    kill_grace_period: DynamicDuration | None = None
+    resume: bool | None = None
+    reuse_container: bool = True

@@ -31,7 +31,7 @@ from tercel.plugins.scripts.docker.containers import (
 from tercel.plugins.scripts.docker.engines import EngineClient, connect, find_host, told
 from tercel.plugins.scripts.docker.images import Image, ensure_image
 from tercel.plugins.scripts.docker.ownership import find_user, give, has_foreign
-from tercel.plugins.scripts.docker.parts import DockerProperties
+from tercel.plugins.scripts.docker.properties import DockerProperties
 from tercel.plugins.scripts.docker.transfer import copy_in, copy_out
 
 _unseen: set[tuple[str, Path]] = set()

@@ -11,8 +11,8 @@ from docker.api.client import APIClient
 from tercel.plugin_api import TaskFailedError
 from tercel.plugins.scripts.docker.configuration import Configuration, configure, labels_for
 from tercel.plugins.scripts.docker.engines import EngineClient
-from tercel.plugins.scripts.docker.parts import DockerCpu, DockerCredentials, DockerDevice, DockerMemory
-from tercel.plugins.scripts.docker.properties import Docker
+from tercel.plugins.scripts.docker.properties import DockerCpu, DockerCredentials, DockerDevice, DockerMemory
+from tercel.plugins.scripts.docker.runner import Docker
 from tests.run_contexts import DirectoryContext
 
 HUB = "https://index.docker.io/v1/"

@@ -25,7 +25,7 @@ from tercel.plugins.scripts.docker.containers import (
 )
 from tercel.plugins.scripts.docker.engines import EngineClient
 from tercel.plugins.scripts.docker.images import Image
-from tercel.plugins.scripts.docker.properties import DOCKER, Docker
+from tercel.plugins.scripts.docker.runner import DOCKER, Docker
 from tests.run_contexts import DirectoryContext
 
 Frame = tuple[int, bytes]
