@@ -79,36 +79,7 @@ class DockerDevice(Part, frozen=True, kw_only=True):
 
 
 class DockerProperties(TaskRunner, frozen=True, kw_only=True):
-    """Run the commands of a script in a container, by Docker or any engine that speaks its API, such as Podman.
-
-    The container sees the working directory at the same path, with modes and links: as a mount where the engine sees
-    the worker's files, else copied in and back. Inside a WorkingDirectory, tasks with the same image and settings
-    share one container.
-
-    Attributes:
-        host: address of the engine; `DOCKER_HOST`, or the usual sockets, where absent.
-        config: registries' logins, as in a Docker config.json: a map, or its text.
-        credentials: login at the image's registry.
-        image: of the container; the task's `containerImage` where absent.
-        user: whom the commands run as, a name or number, with `:GROUP`; the image's own where absent.
-        entry_point: program and arguments that get the command as further arguments.
-        extra_hosts: `HOST:ADDRESS`, known in the container.
-        network_mode: such as bridge, host, none or the name of a network.
-        port_bindings: `[IP:]HOST_PORT:PORT[/PROTOCOL]`, ports of the container opened to the machine.
-        volumes: `HOST_PATH:PATH[:MODE]`; only where the worker's setting TERCEL_DOCKER_VOLUMES allows it.
-        pull_policy: when to pull the image.
-        device_requests: devices such as GPUs.
-        cpu: limit of processors.
-        memory: limits of memory.
-        shm_size: size of `/dev/shm`, such as 64MB.
-        privileged: give the container all rights on the machine.
-        file_handling_strategy: MOUNT shows the working directory to the container, VOLUME copies it in and back.
-        delete: remove the container afterwards.
-        wait: False to start it and go on at once.
-        kill_grace_period: on a kill or timeout, the time between the request to end and the end by force.
-        resume: accepted from other flows.
-        reuse_container: False for a container of its own inside a WorkingDirectory, too.
-    """
+    """What a task may say of its container; what each property means is said by `runner.Docker`."""
 
     is_container: ClassVar[bool] = True
     former_names: ClassVar[Mapping[str, str]] = {"dockerHost": "host", "dockerConfig": "config"}
