@@ -24,6 +24,8 @@ from tercel.model.execution import Execution
 from tercel.model.state import State, StateChange
 from tercel.server import open_home
 from tercel.settings import read_settings
+from tercel.store import Changes, Store, run
+from tercel.store.opening import open_store
 
 ROUNDS = int(os.environ.get("TERCEL_BENCH_ROUNDS", "5"))
 REQUESTS = 300
@@ -185,25 +187,32 @@ def search(folder: Path) -> None:
 
 
 def _store_executions(home: Path) -> None:
+    """Fill a home as quickly as it can be filled."""
     begun = datetime.now(UTC) - timedelta(days=30)
-    with open_home(read_settings({}, home=home)) as engine:
-        store = engine._store  # as quick as it can be filled
-        for first in range(0, STORED, 1000):
-            with store.transaction() as tx:
-                for number in range(first, first + 1000):
-                    date = begun + timedelta(seconds=number)
-                    state = State.FAILED if number % 3 == 0 else State.SUCCESS
-                    store.executions.create(
-                        tx,
-                        Execution(
-                            id=f"{number:022d}",
-                            namespace=f"bench.n{number % 10}",
-                            flow_id=f"flow-{number % 100}",
-                            revision=1,
-                            history=(StateChange(State.CREATED, date), StateChange(state, date)),
-                            original_id=f"{number:022d}",
-                        ),
-                    )
+    with open_home(read_settings({}, home=home)):
+        pass
+    store = open_store("", home, owner="bench")
+    for first in range(0, STORED, 1000):
+        run(_store_batch(store, range(first, first + 1000), begun))
+    store.close()
+
+
+async def _store_batch(store: Store, numbers: range, begun: datetime) -> None:
+    async with store.transaction() as tx:
+        store.executions.save(tx, Changes(created=[_stored(number, begun) for number in numbers]))
+
+
+def _stored(number: int, begun: datetime) -> Execution:
+    date = begun + timedelta(seconds=number)
+    state = State.FAILED if number % 3 == 0 else State.SUCCESS
+    return Execution(
+        id=f"{number:022d}",
+        namespace=f"bench.n{number % 10}",
+        flow_id=f"flow-{number % 100}",
+        revision=1,
+        history=(StateChange(State.CREATED, date), StateChange(state, date)),
+        original_id=f"{number:022d}",
+    )
 
 
 def follow(folder: Path) -> None:

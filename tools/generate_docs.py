@@ -237,7 +237,8 @@ def mutants_page() -> str:
         NOTE,
         "# Mutants\n",
         "Mistakes of the machine, made on purpose, one line each, in `tests/simulation/mutants.py`. The simulator has",
-        "to notice every one: with the seed named here a history breaks a promise. `make test` tries each again.\n",
+        "to notice them: with the seed named here a history breaks a promise. `make test` tries each again. Where no",
+        "seed is known, no history has met what it takes yet.\n",
         f"{noticed} of {len(mistakes)} mistakes are noticed; {len(MUTANTS) - len(mistakes)} more changes break no"
         " promise, and so nobody can notice them.\n",
         "| mistake | in `machine/` | noticed by, or why nobody can |",

@@ -331,7 +331,7 @@ MUTANTS = [
     Mutant("the end is never told", "moves", "        self._commands.append(EndExecution(state=live.execution.state))\n", ""),
     Mutant("it never closes", "moves", "        self._set_execution(replace(live.execution, is_closing=False))\n", ""),
     Mutant("a failed branch stops what follows", "live", "        if place.branch == ERRORS or is_after(place.branch):", "        if place.branch == ERRORS:"),
-    Mutant("a kill after the end stops one branch", "transition", "        top.closing = None if top.closing is None else []\n", "", "what is being killed starts nothing"),
+    Mutant("a kill after the end stops one branch", "transition", "        top.closing = None if top.closing is None else []\n", ""),
     Mutant("a kill after the end is forgotten by the rows", "live", "            top.is_killing = not live.execution.after\n", ""),
     Mutant("branches that ran follow again by the rows", "live", "if branch not in begun]", "]"),
     Mutant("a second kill after the end", "transition", "        if execution.is_closing and not execution.after:\n            return\n", ""),
@@ -477,10 +477,3 @@ def write_known_seeds(seeds: int) -> list[str]:
     caught = {name: seed for name, seed in found.items() if seed is not None}
     CAUGHT.write_text(json.dumps(caught, indent=1) + "\n", encoding="utf-8")
     return [name for name, seed in found.items() if seed is None]
-
-
-def rows() -> list[tuple[str, str, str]]:
-    """For the docs: each mutant's name, its module, and the seed that notices it or why none can."""
-    known = known_seeds()
-    told = [(one, f"equivalent: {one.equivalent}" if one.equivalent else f"seed {known[one.name]}") for one in MUTANTS]
-    return [(one.name, f"{PACKAGE}.{one.module}", result) for one, result in told]

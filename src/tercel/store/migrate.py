@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 
@@ -62,10 +63,11 @@ class Migration(msgspec.Struct, frozen=True):
         return sha256(self.sql.encode()).hexdigest()
 
 
+@lru_cache(maxsize=4)
 def read_migrations(folder: Path) -> Sequence[Migration]:
-    """The migrations in *folder*, `0001_some_name.sql` and so on, in order."""
+    """The migrations in *folder*, `0001_some_name.sql` and so on, in order; read once in a process."""
     paths = sorted(folder.glob("[0-9][0-9][0-9][0-9]_*.sql"))
-    return [Migration(int(path.name[:4]), path.stem, path.read_text("utf-8")) for path in paths]
+    return tuple(Migration(int(path.name[:4]), path.stem, path.read_text("utf-8")) for path in paths)
 
 
 def migrate(
