@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from urllib.request import urlopen
 
 import httpx
 
@@ -84,7 +85,7 @@ def start_server(home: Path) -> Server:
         found = re.search(r"Running on (http://\S+),", line)
         if found:
             server = Server(process, found[1])
-            httpx.get(f"{found[1]}/health").raise_for_status()
+            urlopen(f"{found[1]}/health").close()  # httpx would first read the certificates of all the world
             return server
     sys.exit("The server did not start.")
 

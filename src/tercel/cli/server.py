@@ -1,5 +1,6 @@
 """`tercel server`: a process that stays: the API, flows at their dates, and what others left open."""
 
+import gc
 import os
 import signal
 from contextlib import suppress
@@ -63,6 +64,7 @@ def server(
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, hear)
+    gc.disable()  # until it is ready: what is loaded now stays
     try:
         from tercel.api import create_app  # noqa: PLC0415  # only this command serves HTTP
     except ModuleNotFoundError as error:
@@ -73,6 +75,7 @@ def server(
         try:
             engine.schedule()
             http.start()
+            gc.enable()
             _tell_ready(engine, http, options)
             while not heard and http.is_alive:
                 _go_on(engine)
