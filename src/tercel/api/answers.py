@@ -1,5 +1,7 @@
 """Answers: JSON, pages, texts, files to save."""
 
+import csv
+import io
 from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
@@ -7,6 +9,7 @@ from urllib.parse import quote
 import msgspec
 from starlette.responses import Response, StreamingResponse
 
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _encode = msgspec.json.Encoder(enc_hook=str).encode
 
 
@@ -56,6 +59,15 @@ def file_answer(
         headers["Content-Length"] = str(length)
     stream: Any = content
     return StreamingResponse(stream, headers=headers, media_type=media_type)
+
+
+def csv_line(cells: Iterable[object]) -> bytes:
+    """A line of CSV; what a spreadsheet would take for a formula is told to be a text."""
+    line = io.StringIO()
+    csv.writer(line).writerow(
+        f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA) else cell for cell in cells
+    )
+    return line.getvalue().encode()
 
 
 def disposition(name: str) -> str:

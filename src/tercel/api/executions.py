@@ -1,7 +1,5 @@
 """`/executions`: one execution, searches, the flows that can be run."""
 
-import csv
-import io
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from itertools import groupby
@@ -10,7 +8,7 @@ import msgspec
 from msgspec.structs import replace
 from starlette.responses import Response
 
-from tercel.api.answers import empty_answer, file_answer, json_answer, page_answer
+from tercel.api.answers import csv_line, empty_answer, file_answer, json_answer, page_answer
 from tercel.api.call import Call
 from tercel.api.execution_filters import ALL, FIELDS, asked_filters
 from tercel.api.paging import Paging, read_paging
@@ -224,7 +222,7 @@ def export(call: Call) -> Response:
 
 
 def _lines(call: Call, ids: list[str]) -> Iterator[bytes]:
-    yield _line(_COLUMNS)
+    yield csv_line(_COLUMNS)
     for start in range(0, len(ids), _ROWS_AT_ONCE):
         part = ids[start : start + _ROWS_AT_ONCE]
         condition = Condition(field="id", operation=Operation.IN, value=tuple(part))
@@ -235,7 +233,7 @@ def _lines(call: Call, ids: list[str]) -> Iterator[bytes]:
 
 def _row(call: Call, execution: Execution) -> bytes:
     times = state_json(execution.history, call.now)
-    return _line(
+    return csv_line(
         (
             execution.id,
             execution.namespace,
@@ -249,15 +247,6 @@ def _row(call: Call, execution: Execution) -> bytes:
             (execution.trigger or {}).get("id", ""),
         )
     )
-
-
-def _line(cells: tuple[object, ...]) -> bytes:
-    """A line of CSV; what a spreadsheet would take for a formula is told to be a text."""
-    text = io.StringIO()
-    csv.writer(text).writerow(
-        f"'{cell}" if isinstance(cell, str) and cell[:1] in {"=", "+", "-", "@", "\t"} else cell for cell in cells
-    )
-    return text.getvalue().encode()
 
 
 ROUTES = (

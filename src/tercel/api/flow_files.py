@@ -1,6 +1,5 @@
 """`/flows/import` and `/flows/export`: flows as files, one by one or in a ZIP archive; a list of them as CSV."""
 
-import csv
 import io
 from collections.abc import Iterator, Sequence
 from typing import BinaryIO, cast
@@ -8,7 +7,7 @@ from zipfile import ZIP_DEFLATED, BadZipFile, ZipFile
 
 from starlette.responses import Response
 
-from tercel.api.answers import file_answer, json_answer
+from tercel.api.answers import csv_line, file_answer, json_answer
 from tercel.api.call import Call, read_all
 from tercel.api.flow_bulk import FlowName
 from tercel.api.flows import matching_flows
@@ -93,18 +92,11 @@ _COLUMNS = ("id", "namespace", "revision", "description", "disabled", "labels", 
 
 def export_list(call: Call) -> Response:
     """A list of the flows that fit the filters, as CSV."""
-    text = io.StringIO()
-    rows = csv.writer(text)
-    rows.writerow(_COLUMNS)
+    lines = [csv_line(_COLUMNS)]
     for saved in matching_flows(call):
         shown = {**flow_json(saved), "labels": ",".join(f"{key}:{value}" for key, value in flow_labels(saved).items())}
-        rows.writerow(_cell(shown.get(column, "")) for column in _COLUMNS)
-    return file_answer(text.getvalue().encode(), "flows.csv", "text/csv")
-
-
-def _cell(value: object) -> object:
-    """A value as a spreadsheet may read it: what it would take for a formula is told to be a text."""
-    return f"'{value}" if isinstance(value, str) and value[:1] in {"=", "+", "-", "@", "\t"} else value
+        lines.append(csv_line(shown.get(column, "") for column in _COLUMNS))
+    return file_answer(b"".join(lines), "flows.csv", "text/csv")
 
 
 def _archive(flows: Sequence[FlowRevision]) -> Response:

@@ -1,7 +1,5 @@
 """`/triggers`: where the triggers of saved flows stand; switching them, letting them go on, and their backfills."""
 
-import csv
-import io
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, cast
@@ -10,7 +8,7 @@ import msgspec
 from msgspec.structs import replace
 from starlette.responses import Response
 
-from tercel.api.answers import bulk_answer, empty_answer, file_answer, json_answer, page_answer
+from tercel.api.answers import bulk_answer, csv_line, empty_answer, file_answer, json_answer, page_answer
 from tercel.api.call import Call
 from tercel.api.filters import DATE, FLAG, QUERY, SCOPE, TEXT, Fields, Scope, holds, read_filters
 from tercel.api.paging import page_of, read_paging
@@ -189,19 +187,15 @@ def of_flow(call: Call) -> Response:
 
 def export(call: Call) -> Response:
     """The triggers that fit the filters, as CSV."""
-    text = io.StringIO()
-    rows = csv.writer(text)
-    rows.writerow(_EXPORTED)
+    lines = [csv_line(_EXPORTED)]
     for one in _matching(call):
         state = {**_state_json(one), "type": one.type}
-        rows.writerow([_cell(state.get(name, "")) for name in _EXPORTED])
-    return file_answer(text.getvalue().encode(), "triggers.csv", "text/csv")
+        lines.append(csv_line(_cell(state.get(name, "")) for name in _EXPORTED))
+    return file_answer(b"".join(lines), "triggers.csv", "text/csv")
 
 
 def _cell(value: object) -> str:
-    text = str(value).lower() if isinstance(value, bool) else str(value)
-    # Programs that open such a file take what begins so for a formula.
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _matching(call: Call) -> list[Listed]:
