@@ -234,6 +234,7 @@ _LOOK = """
 import os, sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
+import tercel.mounts
 from tercel.errors import StorageError
 from tercel.server import open_home, read_home
 from tercel.settings import read_settings
