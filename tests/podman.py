@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import threading
 import time
 from collections.abc import Generator
 from contextlib import closing, contextmanager
@@ -55,6 +56,9 @@ def podman(folder: Path, image: str) -> Generator[str]:
             assert time.monotonic() < deadline, "Podman does not come up"
             time.sleep(0.01)
         yield address
+        for thread in threading.enumerate():
+            if thread.name == "tercel-remove":  # it has still to do with this engine
+                thread.join()
     finally:
         service.terminate()
         service.wait()

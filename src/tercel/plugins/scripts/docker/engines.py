@@ -77,11 +77,11 @@ def connect(host: str) -> EngineClient:
         MissingToolError: the library is not installed.
         NoEngineError: no engine answers.
     """
+    _knock(host)
     with _lock:
         known = _clients.get(host)
     if known is not None:
         return known
-    _knock(host)
     try:
         from docker.api.client import APIClient  # noqa: PLC0415  # an extra, and slow to load
         from docker.errors import DockerException  # noqa: PLC0415  # same

@@ -1,7 +1,12 @@
 """Which engine is asked, and what is said when it does not answer; no engine is."""
 
+import gc
 import sys
+import warnings
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from socketserver import UnixStreamServer
+from threading import Thread
 
 import pytest
 import requests
@@ -84,6 +89,26 @@ class TestConnect:
         with pytest.raises(NoEngineError, match="certificate and key files"):
             connect("tcp://127.0.0.1:2")
 
+    def test_given_an_engine_that_has_gone_since_then_that_is_said_and_no_socket_stays_open(
+        self, tmp_path: Path
+    ) -> None:
+        path = tmp_path / "s"
+        host = f"unix://{path}"
+        with UnixStreamServer(str(path), AnEngine) as engine:
+            thread = Thread(target=engine.serve_forever, args=(0.01,))
+            thread.start()
+            client = connect(host)
+            assert connect(host) is client
+            engine.shutdown()
+            thread.join()
+
+        with pytest.raises(NoEngineError, match="Connection refused"):
+            connect(host)
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", ResourceWarning)
+            gc.collect()
+
     def test_given_no_library_then_the_message_says_how_to_get_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "docker.api.client", None)
 
@@ -95,6 +120,21 @@ class TestConnect:
             "Install it: pip install 'tercel[docker]'. Or run scripts as processes of this machine: "
             "`tercel run --task-runner process`."
         )
+
+
+class AnEngine(BaseHTTPRequestHandler):
+    """It says which version it is, and nothing else."""
+
+    def address_string(self) -> str:
+        return "a socket"
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b'{"ApiVersion": "1.44"}')
 
 
 def an_api_error(text: str | bytes, status: int = 500) -> APIError:
