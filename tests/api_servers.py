@@ -43,7 +43,7 @@ class ApiServer:
         assert self._process.stderr is not None
         for line in self._process.stderr:
             self._said.append(line)
-            if ready := _READY.match(line):
+            if ready := _READY.search(line):
                 self.address = ready[1]
                 break
         else:

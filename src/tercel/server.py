@@ -6,7 +6,6 @@ looks, also beside processes that work in the home.
 
 import gc
 import os
-import sys
 import time
 from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -444,7 +443,9 @@ class Engine(Home):
 
     def _say(self, message: str) -> None:
         """Tell those who operate it."""
-        print(self.mask(message), file=sys.stderr, flush=True)
+        import logging  # noqa: PLC0415  # seldom needed, where no server runs
+
+        logging.getLogger("tercel").warning("%s", self.mask(message))  # on stderr, where nobody has set it up
 
     def _error_logs(self, execution_id: str) -> list[LogEntry]:
         return list(self._task_calls.logs(execution_id, min_level=LogLevel.ERROR))

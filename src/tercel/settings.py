@@ -47,6 +47,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     snapshot_days: int = 7
     execution_days: int | None = None
     log_days: int | None = None
+    log_format: Literal["text", "json"] = "text"
+    log_level: Literal["TRACE", "DEBUG", "INFO", "WARN", "ERROR", "OFF"] = "INFO"
+    task_log_level: Literal["TRACE", "DEBUG", "INFO", "WARN", "ERROR", "OFF"] = "INFO"
+    logs_requests: bool = True
+    traces: Literal["otlp", "none"] = "none"
     stores_snapshots: bool = False
     dependency_directory: Path
     template_directory: Path | None = None
@@ -74,6 +79,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     hidden_variables: tuple[str, ...] = ("KESTRA_PLUGINS_PATH", "KESTRA_CONFIGURATION_PATH", "KESTRA_CONFIGURATION")
     environment_name: str = ""
     encryption_key: bytes = b""
+    http_deny: tuple[str, ...] = ("metadata",)
+    http_allow: tuple[str, ...] = ()
 
     def for_tasks(self) -> Mapping[str, object]:
         """What `RunContext.setting` answers, by its dotted name."""
@@ -140,6 +147,11 @@ def _one_of(*choices: str) -> Callable[[str], object]:
         raise ValueError("one of " + ", ".join(choice for choice in choices if choice))
 
     return parse
+
+
+def _level(text: str) -> object:
+    others = {"ALL": "TRACE", "WARNING": "WARN", "NONE": "OFF"}
+    return _one_of("TRACE", "DEBUG", "INFO", "WARN", "ERROR", "OFF")(others.get(text.upper(), text))
 
 
 def _flag(text: str) -> bool:
@@ -212,6 +224,14 @@ def _defaults(text: str) -> "tuple[PluginDefault, ...]":
     if not all(one.type.strip() for one in defaults):
         raise ValueError(what)
     return defaults
+
+
+def _host_rules(text: str) -> tuple[str, ...]:
+    from tercel.model.hosts import HostRules  # noqa: PLC0415  # few set it
+
+    rules = _listed(text)
+    HostRules(rules)
+    return rules
 
 
 def _key(text: str) -> bytes:
@@ -535,6 +555,44 @@ SETTINGS = (
         shown=_starred,
     ),
     Setting(
+        field="log_format",
+        environment="TERCEL_LOG_FORMAT",
+        meaning="text, or json: what the server says on stderr, one line each.",
+        default="text",
+        parse=_one_of("text", "json"),
+    ),
+    Setting(
+        field="log_level",
+        environment="TERCEL_LOG_LEVEL",
+        meaning="Least level of what the server says of itself: TRACE, DEBUG, INFO, WARN, ERROR or OFF.",
+        default="INFO",
+        parse=_level,
+    ),
+    Setting(
+        field="task_log_level",
+        environment="TERCEL_LOG_TASKS",
+        meaning="Least level of what tasks log that the server says, too; OFF for none. All is kept with executions.",
+        default="INFO",
+        parse=_level,
+    ),
+    Setting(
+        field="logs_requests",
+        environment="TERCEL_LOG_ACCESS",
+        meaning="Whether the server says a line for each request; never for /ping, /health and /prometheus.",
+        default="true",
+        parse=_flag,
+    ),
+    Setting(
+        field="traces",
+        environment="TERCEL_TRACES",
+        meaning=(
+            "otlp: a span of each execution and task run that ends goes to an OpenTelemetry collector, which "
+            "OTEL_EXPORTER_OTLP_ENDPOINT and the like name."
+        ),
+        default="none",
+        parse=_one_of("otlp", "none"),
+    ),
+    Setting(
         field="login",
         environment="TERCEL_LOGIN",
         meaning="none: everybody who reaches the server may do everything, whatever credentials there are.",
@@ -622,6 +680,26 @@ SETTINGS = (
         unit="32 bytes in base64",
         parse=_key,
         shown=_starred,
+    ),
+    Setting(
+        field="http_deny",
+        environment="TERCEL_HTTP_DENY",
+        meaning=(
+            "What HTTP tasks and triggers may not reach, by redirects neither, with commas between: networks "
+            "(10.0.0.0/8), addresses, hosts, *.DOMAIN, or metadata (of clouds), loopback, link-local, private, all. "
+            "none: nothing is denied."
+        ),
+        default="metadata",
+        parse=_host_rules,
+        task_name="http.deny",
+    ),
+    Setting(
+        field="http_allow",
+        environment="TERCEL_HTTP_ALLOW",
+        meaning="What they may reach all the same, in the same words.",
+        default="empty",
+        parse=_host_rules,
+        task_name="http.allow",
     ),
 )
 

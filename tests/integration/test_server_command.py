@@ -61,7 +61,7 @@ class Server:
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         assert self.process.stderr is not None
         ready = self.process.stderr.readline()
-        assert ready.startswith("Ready")
+        assert "Ready" in ready
         self.port = int(ready.partition("http://127.0.0.1:")[2].partition(",")[0])
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:

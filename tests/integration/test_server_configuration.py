@@ -37,12 +37,14 @@ def test_given_kestras_configuration_then_it_serves_as_that_says(tmp_path: Path)
         process.send_signal(signal.SIGTERM)
         rest = process.stderr.read()
 
-    assert ready == f"Ready. Server Running on {address}, in {tmp_path}/data/.tercel.\n"
+    assert ready.endswith(f"INFO  tercel: Ready. Server Running on {address}, in {tmp_path}/data/.tercel.\n")
     assert address.startswith("http://127.0.0.1:")
     assert address.endswith("/kestra")
     assert refused.status_code == 401
     assert (told["url"], told["systemNamespace"]) == ("https://flows.example", "ours")
-    assert rest == "Stopping.\n"
+    said = [line.split(" ", 1)[1].strip() for line in rest.splitlines()]
+    assert [line.split(": ")[0] for line in said] == ["INFO  access", "INFO  access", "INFO  tercel"]
+    assert said[-1] == "INFO  tercel: Stopping."
     assert (tmp_path / "data" / ".tercel" / "tercel.db").exists()
 
 
@@ -56,7 +58,7 @@ def test_given_a_database_that_does_not_answer_when_it_is_stopped_then_it_waits_
         process.send_signal(signal.SIGTERM)
         rest = process.stderr.read()
 
-    assert first.startswith(f"The database {tmp_path.name} on {tmp_path}:5432 cannot be opened: ")
+    assert f" WARN  tercel: The database {tmp_path.name} on {tmp_path}:5432 cannot be opened: " in first
     assert first.endswith(" Trying again for a minute.\n")
     assert process.returncode == 1
     assert rest.startswith(f"Error: The database {tmp_path.name} on {tmp_path}:5432 cannot be opened: ")

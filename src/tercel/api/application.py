@@ -8,14 +8,15 @@ plans and caches of flows change by single steps or under a lock. Nothing blocks
 execution, event streams) is a coroutine and awaits the same promises there.
 """
 
-import sys
-import traceback
+import logging
+import re
 from asyncio import get_running_loop
 from collections.abc import Mapping, MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
 from inspect import iscoroutinefunction
+from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
 
 from msgspec.structs import replace
@@ -33,9 +34,17 @@ from tercel.api.origins import check_origin, origin_headers
 from tercel.api.problems import RequestError, Told, told, told_mistake
 from tercel.api.routing import Found, Route, Routes
 from tercel.errors import UserError
+from tercel.server_log import tell_request
 
 if TYPE_CHECKING:
     from starlette.types import Message, Receive, Scope, Send
+
+_LOGGER = logging.getLogger("tercel.api")
+
+_UNTOLD = ("/ping", "/health", "/health/liveness", "/health/readiness", "/prometheus")
+"""Ends of addresses that are asked for every few seconds; nobody wants to read of them."""
+
+_WEBHOOK_KEY = re.compile(r"(/executions/webhook/[^/]+/[^/]+/)[^/]+")
 
 _THREADS = 32
 _MOST_FIELDS = 10_000
@@ -77,6 +86,8 @@ class Api:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         raw = cast("bytes", scope.get("raw_path") or scope["path"].encode()).decode("latin-1").partition("?")[0]
         method = cast("str", scope["method"])
+        begun = monotonic()
+        sent = _Sent(send)
         request = Request(scope, _Limited(receive, self.options.most_upload_bytes))
         try:
             response = await self._answer(method, raw, headers, request)
@@ -85,15 +96,21 @@ class Api:
         except UserError as error:
             response = _problem(told(error, raw))
         except Exception:  # whatever it is, the client gets an answer, and whoever operates the server the traceback
-            traceback.print_exc(file=sys.stderr)
+            _LOGGER.exception("No answer to %s %s could be made.", method, _without_key(raw))
             response = _problem(told_mistake(raw))
         for name, value in origin_headers(method, headers, self.options).items():
             response.headers[name] = value
         try:
-            await response(scope, receive, _once(send))
+            await response(scope, receive, sent)
         finally:
             with suppress(Exception):
                 await request.close()
+            if self.options.logs_requests and not raw.endswith(_UNTOLD):
+                who = {"user": scope["user"]} if scope.get("user") else {}
+                facts = {"length": sent.length, "duration": round((monotonic() - begun) * 1000, 1), **who}
+                address = cast("tuple[str, int] | None", scope.get("client"))
+                facts["address"] = address[0] if address else "-"
+                tell_request(method, _without_key(raw), sent.status, facts)
 
     async def _answer(self, method: str, raw: str, headers: Mapping[str, str], request: Request) -> Response:
         path = raw
@@ -106,7 +123,7 @@ class Api:
         if is_asked and origin_headers(method, headers, self.options):
             return Response(status_code=204)
         found = self.routes.find(method, path)
-        user = await self._check(method, path, headers, found.route)
+        user = request.scope["user"] = await self._check(method, path, headers, found.route)
         if found.route is None:
             raise _nowhere(method, found)
         call = Call(
@@ -144,6 +161,11 @@ class Api:
             if user is not None:
                 return user
         raise RequestError(401, "", headers={"WWW-Authenticate": "Basic realm=Kestra"})
+
+
+def _without_key(address: str) -> str:
+    """*address* as anybody may read it: whoever knows the key of a webhook can start its flow."""
+    return _WEBHOOK_KEY.sub(r"\1***", address)
 
 
 class _Limited:
@@ -205,11 +227,22 @@ def _problem(problem: Told) -> Response:
     return json_answer(problem.body, problem.status, problem.headers)
 
 
-def _once(send: "Send") -> "Send":
-    """As *send*; what is sent to a client that has gone away is lost in silence."""
+class _Sent:
+    """Sends an answer; what is sent to a client that has gone away is lost in silence.
 
-    async def pass_on(message: MutableMapping[str, Any]) -> None:
+    Attributes:
+        status: of the answer; 0 before it begins.
+        length: bytes of its body so far.
+    """
+
+    def __init__(self, send: "Send") -> None:
+        self._send = send
+        self.status = 0
+        self.length = 0
+
+    async def __call__(self, message: MutableMapping[str, Any]) -> None:
+        """Send a message of an answer."""
+        self.status = message.get("status", self.status)
+        self.length += len(message.get("body", b""))
         with suppress(ClientDisconnect, OSError):
-            await send(message)
-
-    return pass_on
+            await self._send(message)

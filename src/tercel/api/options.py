@@ -19,6 +19,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         most_upload_bytes: the longest form, with its files.
         url: the address by which people reach the server; empty where it is not known.
         system_namespace: where flows of the system are.
+        logs_requests: say a line for each request.
     """
 
     login: Login
@@ -30,3 +31,4 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     most_upload_bytes: int = 10 * 1024 * 1024 * 1024
     url: str = ""
     system_namespace: str = "system"
+    logs_requests: bool = False

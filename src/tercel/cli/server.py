@@ -1,9 +1,11 @@
 """`tercel server`: a process that stays: the API, flows at their dates, and what others left open."""
 
 import gc
+import logging
 import os
 import signal
-from contextlib import suppress
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import monotonic
 from types import FrameType
@@ -13,12 +15,15 @@ import click
 
 from tercel.cli.options import home_option, settings_of
 from tercel.errors import MissingToolError, TercelError, UnreachableError, UserError
+from tercel.server_log import ServerLog
 from tercel.settings import Settings
 from tercel.store import Bell
 
 if TYPE_CHECKING:
     from tercel.api import Api, HttpServer, Options
     from tercel.server import Engine
+
+_LOGGER = logging.getLogger("tercel")
 
 _LOOK_S = 1.0
 """How often it looks for executions whose process died."""
@@ -53,6 +58,12 @@ def server(
     """
     del kind, no_tutorials, no_indexer
     settings = settings_of(home, host=host, port=port, slots=slots)
+    gc.disable()  # until it is ready: what is loaded now stays
+    with ServerLog(settings.log_format, level=settings.log_level, task_level=settings.task_log_level) as log:
+        _serve(settings, log)
+
+
+def _serve(settings: Settings, log: ServerLog) -> None:
     stop = Bell()
     heard: list[int] = []
 
@@ -64,12 +75,11 @@ def server(
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, hear)
-    gc.disable()  # until it is ready: what is loaded now stays
     try:
         from tercel.api import create_app  # noqa: PLC0415  # only this command serves HTTP
     except ModuleNotFoundError as error:
         raise MissingToolError(f"The server needs {error.name}.", "Install it: pip install 'tercel[server]'") from error
-    with _opened(settings, stop) as engine:
+    with _opened(settings, stop) as engine, _observed(engine, log):
         options = _options(settings)
         http = _listening(create_app(engine, options), _host(settings, options), settings)
         try:
@@ -82,7 +92,7 @@ def server(
                 stop.wait(_LOOK_S)
             if not heard:
                 raise TercelError("The HTTP server has stopped by itself.", "Why is said above.")
-            click.echo("Stopping.", err=True)
+            _LOGGER.info("Stopping.")
         finally:
             http.close()
 
@@ -98,10 +108,31 @@ def _opened(settings: Settings, stop: Bell) -> "Engine":
             return open_home(settings, what="tercel server", on_wait=_tell, recover=False)
         except UnreachableError as error:
             if not is_told:
-                click.echo(f"{error.message} Trying again for a minute.", err=True)
+                _LOGGER.warning("%s Trying again for a minute.", error.message)
                 is_told = True
             if stop.wait(_RETRY_S) or monotonic() >= deadline:
                 raise
+
+
+@contextmanager
+def _observed(engine: "Engine", log: ServerLog) -> Generator[None]:
+    """While the block runs, what happens is said, and traced where that is wanted."""
+    tracer = None
+    if engine.settings.traces == "otlp":
+        from tercel.tracing import Tracer  # noqa: PLC0415  # seldom wanted
+
+        tracer = Tracer()
+    log.start(engine.mask)
+    stop = engine.watch(
+        None if tracer is None else tracer.changed,
+        log.tell_tasks if engine.settings.task_log_level != "OFF" else None,
+    )
+    try:
+        yield
+    finally:
+        stop()
+        if tracer is not None:
+            tracer.close()
 
 
 def _options(settings: Settings) -> "Options":
@@ -123,6 +154,7 @@ def _options(settings: Settings) -> "Options":
         most_upload_bytes=settings.max_upload_bytes,
         url=settings.url,
         system_namespace=settings.system_namespace,
+        logs_requests=settings.logs_requests,
     )
 
 
@@ -151,17 +183,17 @@ def _listening(app: "Api", host: str, settings: Settings) -> "HttpServer":
 
 def _tell_ready(engine: "Engine", http: "HttpServer", options: "Options") -> None:
     address, settings = http.address + options.context_path, engine.settings
-    click.echo(f"Ready. Server Running on {address}, in {settings.home}.", err=True)
+    _LOGGER.info("Ready. Server Running on %s, in %s.", address, settings.home)
     if http.management_address is None and settings.management_port not in (None, settings.port):
-        click.echo(f"Warning: somebody else listens on port {settings.management_port}, for operators.", err=True)
+        _LOGGER.warning("Somebody else listens on port %s, for operators.", settings.management_port)
     if not options.login.is_required:
         who = "Everybody on this machine" if options.is_local else "Everybody who reaches this machine"
-        click.echo(f"Warning: {who} may use it, as no login is set.", err=True)
+        _LOGGER.warning("%s may use it, as no login is set.", who)
     else:
         for problem in options.login.problems:
-            click.echo(f"Warning: {problem}", err=True)
+            _LOGGER.warning("%s", problem)
     for problem in engine.problems:
-        click.echo(f"Warning: {problem}", err=True)
+        _LOGGER.warning("%s", problem)
 
 
 def _go_on(engine: "Engine") -> None:
@@ -174,10 +206,10 @@ def _go_on(engine: "Engine") -> None:
         if left:
             engine.recover(left.keys() - left_paused(engine, left))
     except TercelError as error:
-        click.echo(f"Warning: what dead processes left cannot be taken over: {error}", err=True)
+        _LOGGER.warning("What dead processes left cannot be taken over: %s", error)
     for execution_id in engine.recovered[before:]:
-        click.echo(f"Goes on with {execution_id}, which another process left open.", err=True)
+        _LOGGER.info("Goes on with %s, which another process left open.", execution_id)
 
 
 def _tell(holder: str) -> None:
-    click.echo(f"Waiting for {holder}, which has the home to itself.", err=True)
+    _LOGGER.warning("Waiting for %s, which has the home to itself.", holder)
