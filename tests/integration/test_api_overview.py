@@ -46,3 +46,21 @@ def test_given_what_there_is_none_of_then_the_lists_are_empty(api: Api) -> None:
         assert api.get(f"{MAIN}/{path}").json() == []
     for path in ("blueprints/community/flow/1", "dashboards/1"):
         assert api.get(f"{MAIN}/{path}").status_code == 404
+
+
+def test_given_revisions_of_a_flow_then_what_has_changed_between_them_is_shown(api: Api) -> None:
+    namespace, id = api.save()
+    address = f"{MAIN}/flows/{namespace}/{id}"
+    source = api.get(f"{address}?source=true").json()["source"]
+    for word in ("bye", "soon"):
+        saved = api.put(address, content=f"{source}# {word}\n", headers={"Content-Type": "application/x-yaml"})
+        assert saved.status_code == 200, saved.text
+
+    last = api.get(f"{address}/revisions/diff").json()
+    whole = api.get(f"{address}/revisions/diff?from=1&to=3").json()
+
+    assert (last["from"], last["to"]) == (2, 3)
+    assert (whole["from"], whole["to"]) == (1, 3)
+    assert whole["diff"].startswith(f"--- {namespace}.{id}, revision 1\n+++ {namespace}.{id}, revision 3\n@@ ")
+    assert api.get(f"{address}/revisions/diff?from=9").status_code == 404
+    assert api.get(f"{MAIN}/flows/{namespace}/nothing/revisions/diff").status_code == 404

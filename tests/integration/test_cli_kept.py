@@ -79,7 +79,7 @@ class TestSavedFlows:
         assert listed.stdout.startswith("tests.a  revision 2  20")
         assert [(one["namespace"], one["id"], one["revision"]) for one in as_json] == [("tests", "a", 2)]
         assert (shown.stdout, older.stdout) == (new, old)
-        assert none.stderr == "Error: The flow a has no revision 7.\nIts revisions are: 1, 2.\n"
+        assert none.stderr == "Error: The flow tests.a has no revision 7.\nIts revisions are: 1, 2.\n"
         assert deleted.stdout == "tests.a deleted.\n"
         assert [line.split("  ")[0] for line in revisions.stdout.splitlines()] == ["1", "2", "3"]
         assert revisions.stdout.endswith("  deleted\n")
@@ -98,11 +98,11 @@ class TestSavedFlows:
         none = tercel("flow", "diff", "a", 7, home=home_dir)
 
         assert last.returncode == whole.returncode == 1
-        assert last.stdout.startswith("--- a, revision 2\n+++ a, revision 3\n@@")
+        assert last.stdout.startswith("--- tests.a, revision 2\n+++ tests.a, revision 3\n@@")
         changed = [line for line in whole.stdout.splitlines() if line[:1] in "+-"][2:]
         assert [(line[0], line[-2]) for line in changed] == [("-", "1"), ("+", "3")]
         assert (same.returncode, same.stdout) == (0, "")
-        assert none.stderr == "Error: The flow a has no revision 7.\nIts revisions are: 1, 2, 3.\n"
+        assert none.stderr == "Error: The flow tests.a has no revision 7.\nIts revisions are: 1, 2, 3.\n"
 
     def test_given_the_same_id_in_two_namespaces_then_the_namespace_is_asked_for(
         self, folder: Path, home_dir: Path

@@ -25,6 +25,7 @@ _OBJECTS: Mapping[str, str] = {
     "triggers?: any, disabled: flag, deleted: flag, draft: flag, updated: date, exception?: text",
     "FlowWithSource": "id: text, namespace: text, revision: whole, tasks: any, disabled: flag, deleted: flag, "
     "draft: flag, updated: date, source: text, exception?: text",
+    "FlowDiff": "from: whole, to: whole, diff: text",
     "FlowForExecution": "id: text, namespace: text, revision: whole, inputs?: any, labels: [Label], "
     "tasks: [TaskForExecution], errors?: [TaskForExecution], triggers?: [TaskForExecution], disabled: flag, "
     "deleted: flag",
@@ -98,6 +99,7 @@ _ANSWERS: Mapping[str, str] = {
     "PUT /flows/{namespace}/{id}": "FlowWithSource",
     "GET /flows/{namespace}/{id}": "Flow",
     "GET /flows/{namespace}/{id}/revisions": "[FlowWithSource]",
+    "GET /flows/{namespace}/{id}/revisions/diff": "FlowDiff",
     "GET /flows/{namespace}/{id}/tasks/{taskId}": "Task",
     "GET /flows/search": "Flow",
     "GET /flows/source": "FoundFlow",

@@ -15,6 +15,7 @@ from tercel.api.problems import RequestError
 from tercel.api.routing import Route
 from tercel.api.shapes import find_task_json, flow_json, flow_labels
 from tercel.errors import NotFoundError
+from tercel.operations.flow_diff import changes_between, choose_revisions
 from tercel.store import FlowRevision
 
 if TYPE_CHECKING:
@@ -80,6 +81,17 @@ def revisions(call: Call) -> Response:
     found = call.run(call.operations.flow_revisions(call.path["namespace"], call.path["id"]))
     with_deleted = call.query.flag("allowDelete", False)
     return json_answer([flow_json(one, with_source=True) for one in found if with_deleted or not one.deleted])
+
+
+def revision_diff(call: Call) -> Response:
+    """What has changed from one revision to another, as a unified diff; the last change where neither is given."""
+    earlier, later = call.query.whole("from", least=1), call.query.whole("to", least=1)
+    known = call.run(call.operations.flow_revisions(call.path["namespace"], call.path["id"]))
+    if not known:
+        raise NotFoundError(f"There is no flow {call.path['namespace']}.{call.path['id']}.")
+    old, new = choose_revisions(known, earlier, later)
+    lines = changes_between(old, new)
+    return json_answer({"from": old.revision, "to": new.revision, "diff": "".join(f"{line}\n" for line in lines)})
 
 
 def remove_revisions(call: Call) -> Response:
@@ -216,5 +228,6 @@ ROUTES = (
     Route(method="DELETE", path="/flows/{namespace}/{id}", answer=delete),
     Route(method="GET", path="/flows/{namespace}/{id}/revisions", answer=revisions),
     Route(method="DELETE", path="/flows/{namespace}/{id}/revisions", answer=remove_revisions),
+    Route(method="GET", path="/flows/{namespace}/{id}/revisions/diff", answer=revision_diff),
     Route(method="GET", path="/flows/{namespace}/{id}/tasks/{taskId}", answer=task),
 )

@@ -21,7 +21,7 @@ from tercel.machine.flowable import ExecutableTask, FlowableTask
 from tercel.model.condition import Condition
 from tercel.model.flow import Flow, PluginDefault
 from tercel.model.input_types import INPUT_TYPES, Input, own_properties
-from tercel.model.schema import classes, outputs, summary, type_schema
+from tercel.model.schema import classes, example_flow, outputs, summary, type_schema
 from tercel.model.task import Part, Task
 from tercel.model.trigger import Trigger
 from tercel.plugin_api import TaskRunner
@@ -210,6 +210,9 @@ def _markdown(name: str, part: type[Part], schema: Json, results: Mapping[str, s
         lines.append(f"- `{key}`{must}: {about}" if about else f"- `{key}`{must}")
     if results:
         lines += ["", "## Outputs", "", *(f"- `{key}`: {text}" for key, text in results.items())]
+    shown = example_flow(part)
+    if shown:
+        lines += ["", "## Example", "", "```yaml", *shown.splitlines(), "```"]
     return "\n".join(lines) + "\n"
 
 

@@ -2,7 +2,6 @@
 
 import json
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -12,6 +11,7 @@ from tercel.cli.options import home_option, settings_of
 from tercel.errors import NotFoundError, UserError
 from tercel.model.flow import Flow
 from tercel.model.json_form import instant_text
+from tercel.operations.flow_diff import changes_between, choose_revisions, find_revision
 from tercel.server import Home, open_home, read_home
 from tercel.store import FlowRevision
 
@@ -77,7 +77,7 @@ def show(name: str, revision: int | None, home: Path | None) -> None:
     """Print the text of a flow."""
     with read_home(settings_of(home)) as opened:
         known = revisions_of(opened, name)
-    found = known[-1] if revision is None else _revision(known, name, revision)
+    found = known[-1] if revision is None else find_revision(known, revision)
     if revision is None and found.deleted:
         raise NotFoundError(f"The flow {name} was deleted.", f"--revision {found.revision} shows its last text.")
     click.echo(found.source, nl=not found.source.endswith("\n"))
@@ -110,21 +110,7 @@ def diff(name: str, earlier: int | None, later: int | None, home: Path | None) -
     """
     with read_home(settings_of(home)) as opened:
         known = revisions_of(opened, name)
-    new = known[-1] if later is None else _revision(known, name, later)
-    old = next((one for one in reversed(known) if one.revision < new.revision), new)
-    if earlier is not None:
-        old = _revision(known, name, earlier)
-    from difflib import unified_diff  # noqa: PLC0415  # for this command only
-
-    changes = list(
-        unified_diff(
-            old.source.splitlines(),
-            new.source.splitlines(),
-            f"{name}, revision {old.revision}",
-            f"{name}, revision {new.revision}",
-            lineterm="",
-        )
-    )
+    changes = changes_between(*choose_revisions(known, earlier, later))
     click.echo("\n".join(changes), nl=bool(changes))
     sys.exit(bool(changes))
 
@@ -140,14 +126,6 @@ def delete(name: str, home: Path | None) -> None:
     with open_home(settings, what="tercel flow delete", recover=False) as engine:
         engine.call(engine.operations.delete_flow(found.namespace, found.id))
     click.echo(f"{found.namespace}.{found.id} deleted.")
-
-
-def _revision(known: Sequence[FlowRevision], name: str, revision: int) -> FlowRevision:
-    found = next((one for one in known if one.revision == revision), None)
-    if found is None:
-        numbers = ", ".join(str(one.revision) for one in known)
-        raise NotFoundError(f"The flow {name} has no revision {revision}.", f"Its revisions are: {numbers}.")
-    return found
 
 
 def meant_flow(home: Home, name: str) -> FlowRevision:
