@@ -16,6 +16,9 @@ from tercel.mounts import enter_user_namespace
 if TYPE_CHECKING:
     from docker import DockerClient
 
+    from tests.mongodb import MongoServer
+    from tests.s3 import S3Server
+
 if os.environ.get("TERCEL_LAYERS") == "userns" and os.geteuid() != 0:
     enter_user_namespace()  # as long as this process has one thread
 
@@ -60,6 +63,24 @@ def docker_engine() -> Iterator[DockerClient]:
 
     with closing(docker.from_env()) as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def mongodb_server() -> Iterator[MongoServer]:
+    """A MongoDB server that wants a login, or what stands in for one at the wire."""
+    from tests.mongodb import running_server
+
+    with running_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3Server]:
+    """An S3 server that wants a login."""
+    from tests.s3 import running_server
+
+    with running_server() as server:
+        yield server
 
 
 def pytest_collection_finish() -> None:

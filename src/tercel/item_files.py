@@ -13,8 +13,10 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
+import msgspec
+
 from tercel.errors import ExpressionError
-from tercel.expression.ion import parse_ion
+from tercel.expression.ion import parse_ion, parse_ion_row
 from tercel.plugin_api import RunContext, TaskFailedError
 
 if TYPE_CHECKING:
@@ -224,7 +226,7 @@ class Row(NamedTuple):
     value: object
 
 
-def read_rows(stream: BinaryIO, check: Callable[[], None] = lambda: None) -> Iterator[Row]:
+def read_rows(stream: BinaryIO, check: Callable[[], None] = lambda: None, *, dates: bool = False) -> Iterator[Row]:
     """The values of a file in Ion text, and so in JSON, in order.
 
     They may stand on a line each, or several on one, or one on several; a list around all of them is passed over,
@@ -233,25 +235,15 @@ def read_rows(stream: BinaryIO, check: Callable[[], None] = lambda: None) -> Ite
     Args:
         stream: yields the file's content.
         check: called now and then; raises to end the work.
+        dates: give timestamps as dates and times, not as texts.
 
     Raises:
         TaskFailedError: the file is no such text; names the row.
     """
-    decode = codecs.getincrementaldecoder("utf-8")()
-    cutter = _Cutter()
+    cutter = _Cutter(parse_ion_row if dates else parse_ion)
     count = 0
     try:
-        while True:
-            line = stream.readline(_BLOCK_BYTES)
-            text = decode.decode(line, not line)
-            if not line and not text:
-                break
-            check()
-            for row in cutter.cut(text):
-                count += 1
-                if row.value is not None:
-                    yield row
-        for row in cutter.end():
+        for row in _rows(stream, cutter, check):
             count += 1
             if row.value is not None:
                 yield row
@@ -261,20 +253,77 @@ def read_rows(stream: BinaryIO, check: Callable[[], None] = lambda: None) -> Ite
         raise TaskFailedError(f"Row {count + 1} of the file cannot be read: {error.message}") from error
 
 
+def _rows(stream: BinaryIO, cutter: "_Cutter", check: Callable[[], None]) -> Iterator[Row]:
+    """JSON objects on a line each as they are; all else through the cutter, many lines at once."""
+    decode = codecs.getincrementaldecoder("utf-8")()
+    line = stream.readline(_BLOCK_BYTES)
+    if line.startswith(_BINARY_ION):
+        raise TaskFailedError(
+            "The file is binary Ion, which cannot be read.", "Have it written as Ion text, JSON or JSON lines."
+        )
+    while line:
+        check()
+        if line.startswith(b"{") and cutter.is_idle:
+            if not line.endswith(b"\n"):
+                line += stream.readline(_LONG_ROW_BYTES)
+            row = _json_line(line)
+            if row is not None:
+                yield row
+                line = stream.readline(_BLOCK_BYTES)
+                continue
+        texts: list[str] = []
+        broken: UnicodeDecodeError | None = None
+        size = 0
+        try:
+            while True:
+                texts.append(decode.decode(line))
+                size += len(line)
+                if size >= _PIECE_BYTES or not line.endswith(b"\n"):
+                    break
+                line = stream.readline(_BLOCK_BYTES)
+        except UnicodeDecodeError as error:
+            broken = error
+        yield from cutter.cut("".join(texts))
+        if broken is not None:
+            raise broken
+        line = stream.readline(_BLOCK_BYTES)
+    yield from cutter.cut(decode.decode(b"", final=True))
+    yield from cutter.end()
+
+
+_PIECE_BYTES = 1 << 16
+"""So many bytes of lines are looked at together, as a value may stand on several."""
+_LONG_ROW_BYTES = 16 << 20
+"""Of a line longer than a block so much more is read where it may be one object."""
+_decode_json = msgspec.json.Decoder().decode
+
+
+def _json_line(line: bytes) -> Row | None:
+    """The row of a line that is a JSON object and nothing else."""
+    try:
+        return Row(line.decode().strip(), _decode_json(line))
+    except (ValueError, RecursionError):
+        return None
+
+
+_BINARY_ION = b"\xe0\x01\x00\xea"
+"""How binary Ion begins; no text does."""
+
+
 def _refuse(constant: str) -> object:
     raise ValueError(constant)
 
 
 _JSON = json.JSONDecoder(parse_constant=_refuse)
 
-_TEXT = r'"[^"\\\n]*(?:\\(?s:.)[^"\\\n]*)*"'
-_LONG_TEXT = r"'''[^'\\]*(?:(?:\\(?s:.)|'(?!''))[^'\\]*)*'''"
+_TEXT = r'"[^"\\\n]*+(?:\\(?s:.)[^"\\\n]*+)*+"'
+_LONG_TEXT = r"'''[^'\\]*+(?:(?:\\(?s:.)|'(?!''))[^'\\]*+)*+'''"
 _TOKEN = re.compile(
     r"(?P<blank>(?:[\s\ufeff]+|//[^\n\r]*|/\*(?s:.*?)\*/)+)"
     rf"|(?P<long>{_LONG_TEXT})"
     rf"|(?P<lob>\{{\{{(?:\s*(?:{_TEXT}|{_LONG_TEXT})\s*|[A-Za-z0-9+/=\s]*)\}}\}})"
     rf"|(?P<text>{_TEXT})"
-    r"|(?P<symbol>'(?!'')[^'\\\n]*(?:\\(?s:.)[^'\\\n]*)*')"
+    r"|(?P<symbol>'(?!'')[^'\\\n]*+(?:\\(?s:.)[^'\\\n]*+)*+')"
     r"|(?P<open>\{(?!\{)|[\[(])"
     r"|(?P<close>[\])}])"
     r"|(?P<annotation>::)"
@@ -290,7 +339,8 @@ _PAIRS = {"]": "[", ")": "(", "}": "{"}
 class _Cutter:
     """Cuts a text, given in pieces, into its values at the top level."""
 
-    def __init__(self) -> None:
+    def __init__(self, parse: Callable[[str], object]) -> None:
+        self._parse = parse
         self._waiting = [""]
         self._closer = ""
         self._pieces: list[str] = []
@@ -315,23 +365,24 @@ class _Cutter:
     def _cut(self, text: str, *, is_whole: bool) -> Iterator[Row]:
         before = self._waiting[-1][-2:]
         self._waiting.append(text)
-        if self._closer and self._closer not in before + text:
+        if self._closer and self._closer not in before + text and not (is_whole and self._closer == '"'):
             return  # looking again at what waits would take long where it is long
         text, at, self._closer = "".join(self._waiting), 0, ""
         while at < len(text):
             quick = _json_row(text, at) if text[at] == "{" and not self._pieces else None
             if quick is not None:
-                yield quick
-                at += len(quick.text)
+                row, at = quick
+                yield row
                 continue
             found = _TOKEN.match(text, at)
             if not is_whole and (found is None or len(text) - found.end() < _AT_END):
+                self._closer = '"' if found is None and text[at] == '"' else ""
                 break
             if found is None:
                 self._closer = _CLOSERS.get(text[at : at + 3], _CLOSERS.get(text[at : at + 2], ""))
                 if self._closer:
                     break
-                raise ExpressionError(f"The text is not Ion: it cannot go on with {text[at : at + 20]!r}.")
+                raise ExpressionError(f"The text is not Ion: it cannot go on with {_excerpt(text, at)!r}.")
             at = found.end()
             if self._takes(found):
                 yield self._row()
@@ -371,17 +422,24 @@ class _Cutter:
     def _row(self) -> Row:
         text = "".join(self._pieces)
         self._pieces.clear()
-        return Row(text, parse_ion(text))
+        # JSON over several lines is to give the same as on one.
+        quick = _json_row(text, 0) if text[0] == "{" else None
+        return Row(text, self._parse(text)) if quick is None or quick[1] < len(text) else quick[0]
 
 
-def _json_row(text: str, at: int) -> Row | None:
-    """The row of a JSON object on one line, which is read much faster; None where there is none."""
+def _json_row(text: str, at: int) -> tuple[Row, int] | None:
+    """The row of a JSON object, which is read much faster, and where it ends; None where there is none."""
     try:
         value, end = _JSON.raw_decode(text, at)
     except (ValueError, RecursionError):
         return None
-    found = text[at:end]
-    return None if "\n" in found else Row(found, value)
+    # In JSON no text has a line break in it.
+    return Row(_LINE_BREAK.sub(" ", text[at:end]), value), end
 
 
+def _excerpt(text: str, at: int) -> str:
+    return text[at : at + 20].splitlines(keepends=True)[0]
+
+
+_LINE_BREAK = re.compile(r"[ \t]*+[\r\n]\s*+")
 _ANNOTATES = re.compile(r"\s*::")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
+from typing import cast
 
 import pytest
 from hypothesis import given
@@ -197,6 +198,11 @@ class TestReadRows:
             (b"{a 1}", "Row 1 of the file cannot be read: The text is not Ion: expected ':' at line 1, column 4."),
             (b'{"a":"x\n"}', "Row 1 of the file cannot be read: The text is not Ion: it cannot go on with '\"x\\n'."),
             (b'{"a":1}\n\xff\n', "Row 2 of the file cannot be read: it is not UTF-8 text."),
+            (b"{a:1}\n{a:2}\n\xff\n", "Row 3 of the file cannot be read: it is not UTF-8 text."),
+            (
+                b"\xe0\x01\x00\xea\x0f",
+                "The file is binary Ion, which cannot be read. Have it written as Ion text, JSON or JSON lines.",
+            ),
         ],
     )
     def test_given_what_is_no_row_then_the_message_says_which(self, content: bytes, message: str) -> None:
@@ -236,6 +242,33 @@ class TestReadRows:
         text = ion_row({"at": datetime(2030, 1, 2, 3, 4, 5, 678000, tzinfo=UTC)})
 
         assert text == "{at:2030-01-02T03:04:05.678Z}"
+
+    @pytest.mark.parametrize(
+        "text",
+        ['{"a":1.50,"b":[1e2]}', '{"a":1.50,\n"b":[1e2]}', '[{"a":1.50,\n"b":\n[1e2]}]', ' {"a":1.50,"b":[1e2]}'],
+    )
+    def test_given_json_then_its_numbers_are_the_same_on_any_number_of_lines(self, text: str, block_bytes: int) -> None:
+        [row] = read_rows(BytesIO(text.encode()))
+
+        assert row.value == {"a": 1.5, "b": [100.0]}
+        assert isinstance(cast("dict[str, object]", row.value)["a"], float)
+
+    def test_given_dates_are_asked_for_then_timestamps_are_dates_and_texts_stay(self) -> None:
+        text = b'{at:2030-01-02T03:04Z,text:"2030-01-02"}\n{"at":"2030-01-02"}\n'
+
+        values = [row.value for row in read_rows(BytesIO(text), dates=True)]
+
+        assert values == [{"at": datetime(2030, 1, 2, 3, 4, tzinfo=UTC), "text": "2030-01-02"}, {"at": "2030-01-02"}]
+
+    @pytest.mark.parametrize("text", [b"x" * (3 << 19), rb"a long text\"" * (1 << 17)])
+    def test_given_a_row_longer_than_what_is_read_at_once_then_it_is_read_whole(self, text: bytes) -> None:
+        content = b'{text:"' + text + b'",a:1}\n{"text":"' + text + b'"}\n'
+
+        one, other = read_rows(BytesIO(content))
+
+        expected = text.decode().replace("\\", "")
+        assert one.value == {"text": expected, "a": 1}
+        assert other.value == {"text": expected}
 
     def test_given_each_piece_then_the_caller_may_end_it(self) -> None:
         def check() -> None:

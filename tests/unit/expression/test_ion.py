@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tercel.errors import ExpressionError
 from tercel.expression.budget import Budget
-from tercel.expression.ion import ion_row, ion_text, parse_ion
+from tercel.expression.ion import ion_row, ion_text, parse_ion, parse_ion_row
 
 
 class TestIonText:
@@ -132,3 +132,53 @@ class TestParseIon:
     )
     def test_given_any_value_when_written_then_it_reads_back(self, value: object) -> None:
         assert parse_ion(ion_text(value, Budget())) == value
+
+
+class TestParseIonRow:
+    @pytest.mark.parametrize(
+        ("text", "value"),
+        [
+            ("2030-01-02T03:04:05.678Z", datetime(2030, 1, 2, 3, 4, 5, 678000, tzinfo=UTC)),
+            ("2030-01-02T03:04+02:00", datetime(2030, 1, 2, 3, 4, tzinfo=timezone(timedelta(hours=2)))),
+            ("2030-01-02", date(2030, 1, 2)),
+            ("2030-01-02T", date(2030, 1, 2)),
+            ("2030-02T", date(2030, 2, 1)),
+            ("2030T", date(2030, 1, 1)),
+            ("2030-01-02T00:00:00-00:00", date(2030, 1, 2)),
+            ("2030-01-02T00:00:00Z", datetime(2030, 1, 2, tzinfo=UTC)),
+            ('LocalDateTime::"2030-01-02T03:04"', datetime(2030, 1, 2, 3, 4)),
+            ("'OffsetDateTime'::\"2030-01-02T03:04Z\"", datetime(2030, 1, 2, 3, 4, tzinfo=UTC)),
+            ('ZonedDateTime::"2030-01-02T03:04+00:00[Europe/London]"', datetime(2030, 1, 2, 3, 4, tzinfo=UTC)),
+            ('LocalTime::"03:04"', time(3, 4)),
+            ('OffsetTime::"03:04Z"', time(3, 4, tzinfo=UTC)),
+            ('kind::"2030-01-02"', "2030-01-02"),
+            ("LocalTime::7", 7),
+            ('{a:[2030-01-02,"2030-01-02"]}', {"a": [date(2030, 1, 2), "2030-01-02"]}),
+        ],
+    )
+    def test_given_times_then_they_are_read_as_such(self, text: str, value: object) -> None:
+        assert parse_ion_row(text) == value
+
+    @pytest.mark.parametrize(
+        ("text", "why"),
+        [
+            ("2030-02-31", "expected a timestamp, not 2030-02-31,"),
+            ("2030-01-01T25:00Z", "expected a timestamp, not 2030-01-01T25:00Z,"),
+            ('LocalTime::"soon"', "expected a time of the kind LocalTime, not 'soon',"),
+        ],
+    )
+    def test_given_no_such_day_or_time_then_it_is_said(self, text: str, why: str) -> None:
+        with pytest.raises(ExpressionError) as error:
+            parse_ion_row(text)
+
+        assert why in error.value.message
+
+    @given(
+        st.dictionaries(
+            st.text(max_size=5),
+            st.datetimes(timezones=st.just(UTC)) | st.datetimes() | st.dates() | st.times() | st.binary(max_size=5),
+            max_size=3,
+        )
+    )
+    def test_given_a_row_that_was_written_then_it_is_read_as_it_was(self, row: dict[str, object]) -> None:
+        assert parse_ion_row(ion_row(row)) == row
