@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 from tercel.errors import NotFoundError
 from tercel.expression import render, render_object
-from tercel.plugin_api import PurgeResult
+from tercel.model.source import read_flow
+from tercel.plugin_api import FlowChange, FlowSource, PurgeResult
+from tercel.plugins import catalog
 from tests.run_contexts import DirectoryContext
 
 VARIABLES: Mapping[str, object] = {
@@ -26,12 +28,14 @@ class KeptCalls:
         made: name of each call and its arguments, in order.
         counts: what `count` gives.
         flows: execution id to the flow that it is of.
+        saved: the flows that there are.
     """
 
     def __init__(self) -> None:
         self.made: list[tuple[str, dict[str, Any]]] = []
         self.counts: list[tuple[str, str, int]] = []
         self.flows: dict[str, tuple[str, str]] = {}
+        self.saved: list[FlowSource] = []
         self.purged = PurgeResult(0, 0, 0, 0)
 
     def kill(self, execution_id: str, *, cascade: bool = True) -> None:
@@ -56,6 +60,20 @@ class KeptCalls:
     def set_trigger_disabled(self, namespace: str, flow_id: str, trigger_id: str, *, disabled: bool) -> None:
         given = {"namespace": namespace, "flow_id": flow_id, "trigger_id": trigger_id, "disabled": disabled}
         self.made.append(("set_trigger_disabled", given))
+
+    def saved_flows(self, namespace: str, *, with_children: bool = False) -> list[FlowSource]:
+        self.made.append(("saved_flows", {"namespace": namespace, "with_children": with_children}))
+        return self.saved
+
+    def read_flow(self, source: str) -> FlowSource:
+        flow = read_flow(source, catalog())
+        return FlowSource(flow.namespace, flow.id, None, flow.source)
+
+    def change_flows(
+        self, sources: Sequence[str], *, delete: Sequence[tuple[str, str]] = (), dry_run: bool = False
+    ) -> list[FlowChange]:
+        self.made.append(("change_flows", {"sources": sources, "delete": delete, "dry_run": dry_run}))
+        return []
 
 
 class EngineContext(DirectoryContext):

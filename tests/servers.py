@@ -72,13 +72,19 @@ class _Server(ThreadingHTTPServer):
 
 
 @contextmanager
-def git_server(root: Path, username: str, password: str) -> Iterator[str]:
-    """Serve the repositories below *root* by `git http-backend` to whoever knows the password."""
+def git_server(
+    root: Path, username: str, password: str, before: Callable[[str, str], object] = lambda method, path: None
+) -> Iterator[str]:
+    """Serve the repositories below *root* by `git http-backend` to whoever knows the password.
+
+    *before* is called with the method and path of each request that is going to be answered.
+    """
     login = "Basic " + base64.b64encode(f"{username}:{password}".encode()).decode()
 
     def answer(method: str, path: str, headers: dict[str, str], body: bytes) -> Answer:
         if headers.get("authorization") != login:
             return 401, {"WWW-Authenticate": 'Basic realm="git"'}, b""
+        before(method, path)
         parts = urlsplit(path)
         env = {
             "PATH": os.environ["PATH"],

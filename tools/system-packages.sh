@@ -6,6 +6,8 @@ PATH="$PATH:/usr/sbin:/sbin"
 missing=""
 want() { command -v "$1" >/dev/null 2>&1 || missing="$missing $2"; }
 want git git
+want sshd openssh-server
+want ssh-keygen openssh-client
 want curl curl
 want jq jq
 want zstd zstd

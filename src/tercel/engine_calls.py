@@ -1,4 +1,4 @@
-"""What tasks may ask of the engine: kill, resume, count, purge, read logs, switch triggers. Each call waits.
+"""What tasks may ask of the engine: kill, resume, count, purge, read logs, save flows, and more. Each call waits.
 
 Tasks run in threads of workers, so that a call blocks nothing but its own task.
 """
@@ -6,16 +6,18 @@ Tasks run in threads of workers, so that a call blocks nothing but its own task.
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 
-from tercel.errors import NotFoundError
+from tercel.errors import InvalidFlowError, NotFoundError
 from tercel.executor import last_try
 from tercel.machine.progress import Progress
 from tercel.model.execution import child_execution_id
+from tercel.model.flow import Flow
+from tercel.model.flow_text import is_same_text
 from tercel.model.logs import LogEntry
 from tercel.model.state import State
 from tercel.model.task import LogLevel
 from tercel.operations import Operations
-from tercel.plugin_api import PurgeResult
-from tercel.store import CountQuery, LogPurge, PurgeQuery, Store, run
+from tercel.plugin_api import FlowChange, FlowSource, PurgeResult
+from tercel.store import CountQuery, FlowRevision, LogPurge, PurgeQuery, Store, run
 
 _BATCH = 200
 
@@ -174,3 +176,43 @@ class TaskCalls:
     def set_trigger_disabled(self, namespace: str, flow_id: str, trigger_id: str, *, disabled: bool) -> None:
         """Disable or enable a trigger."""
         self._set_trigger_disabled(namespace, flow_id, trigger_id, disabled)
+
+    def saved_flows(self, namespace: str, *, with_children: bool = False) -> list[FlowSource]:
+        """The latest revisions of the flows of a namespace."""
+        saved = run(self._operations.saved_flows(None if with_children else namespace))
+        return [
+            FlowSource(one.namespace, one.id, one.revision, one.source)
+            for one in saved
+            if one.namespace == namespace or one.namespace.startswith(f"{namespace}.")
+        ]
+
+    def read_flow(self, source: str) -> FlowSource:
+        """The flow that a text holds, checked."""
+        flow = self._operations.read_flow(source)
+        return FlowSource(flow.namespace, flow.id, None, flow.source)
+
+    def change_flows(
+        self, sources: Sequence[str], *, delete: Sequence[tuple[str, str]] = (), dry_run: bool = False
+    ) -> list[FlowChange]:
+        """Save flows and delete others, or say what would change."""
+        flows = [self._operations.read_flow(source) for source in sources]
+        names = [(flow.namespace, flow.id) for flow in flows]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise InvalidFlowError(f"The flow {twice[1]!r} of the namespace {twice[0]!r} is given more than once.")
+        known = {(one.namespace, one.id): one for one in run(self._operations.saved_flows())}
+        changes = [_change(flow, known.get(name)) for name, flow in zip(names, flows, strict=True)]
+        changes += [FlowChange(*name, "DELETED", known[name].revision) for name in delete if name in known]
+        if dry_run:
+            return changes
+        obsolete = frozenset(delete)
+        done = run(self._operations.save_flows(flows, lambda one: (one.namespace, one.id) in obsolete))
+        revisions = {(one.namespace, one.id): one.revision for one in (*done.saved, *done.deleted)}
+        return [one._replace(revision=revisions.get((one.namespace, one.id), one.revision)) for one in changes]
+
+
+def _change(flow: Flow, known: FlowRevision | None) -> FlowChange:
+    if known is None:
+        return FlowChange(flow.namespace, flow.id, "CREATED", None)
+    kind = "UNCHANGED" if is_same_text(known.source, flow.source) else "UPDATED"
+    return FlowChange(flow.namespace, flow.id, kind, known.revision)

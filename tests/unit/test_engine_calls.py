@@ -6,15 +6,15 @@ from pathlib import Path
 import pytest
 
 from tercel.engine_calls import NamespaceKeys, TaskCalls
-from tercel.errors import NotFoundError, UserError
+from tercel.errors import InvalidFlowError, NotFoundError, UserError
 from tercel.executor import parent_of, retry_id
 from tercel.model import LogEntry, Metric, State, StateChange
 from tercel.model.task import LogLevel
-from tercel.plugin_api import PurgeResult
+from tercel.plugin_api import FlowChange, FlowSource, PurgeResult
 from tercel.storage import execution_path
 from tercel.store import Changes, run
 from tests.builders import NOON, an_execution
-from tests.flows import CORE, echo, fail, local_files
+from tests.flows import CORE, as_yaml, echo, fail, local_files
 from tests.unit.executor.world import WAIT_S, World, now, until
 
 HOUR = timedelta(hours=1)
@@ -354,3 +354,62 @@ class TestTriggers:
         calls.set_trigger_disabled("tests", "flow", "daily", disabled=True)
 
         assert switched == [("tests", "flow", "daily", True)]
+
+
+class TestFlows:
+    def text(self, flow_id: str, namespace: str = "tests", format: str = "x") -> str:
+        return as_yaml({"id": flow_id, "namespace": namespace, "tasks": [echo("a", format)]})
+
+    def save(self, world: World, *texts: str) -> None:
+        for text in texts:
+            world.do("save_flow", text)
+
+    def names(self, calls: TaskCalls) -> dict[str, int | None]:
+        return {one.id: one.revision for one in calls.saved_flows("tests", with_children=True)}
+
+    def test_given_flows_then_those_of_a_namespace_are_told(self, world: World, calls: TaskCalls) -> None:
+        texts = [self.text("b"), self.text("a"), self.text("c", "tests.sub"), self.text("d", "tests2")]
+        self.save(world, *texts)
+
+        assert calls.saved_flows("tests") == [
+            FlowSource("tests", "a", 1, texts[1]),
+            FlowSource("tests", "b", 1, texts[0]),
+        ]
+        assert [one.id for one in calls.saved_flows("tests", with_children=True)] == ["a", "b", "c"]
+
+    def test_given_a_text_then_it_is_read_and_not_saved(self, calls: TaskCalls) -> None:
+        text = self.text("a")
+
+        assert calls.read_flow(text) == FlowSource("tests", "a", None, text)
+        with pytest.raises(InvalidFlowError, match="The flow is not valid"):
+            calls.read_flow("id: a\n")
+        assert self.names(calls) == {}
+
+    @pytest.mark.parametrize("dry", [False, True])
+    def test_given_changes_then_each_is_told_and_made_unless_it_is_dry(
+        self, world: World, calls: TaskCalls, dry: bool
+    ) -> None:
+        self.save(world, self.text("same"), self.text("old"), self.text("gone"))
+        sources = [self.text("new"), self.text("same") + "\n", self.text("old", format="y")]
+
+        changes = calls.change_flows(sources, delete=[("tests", "gone"), ("tests", "never")], dry_run=dry)
+
+        assert changes == [
+            FlowChange("tests", "new", "CREATED", None if dry else 1),
+            FlowChange("tests", "same", "UNCHANGED", 1),
+            FlowChange("tests", "old", "UPDATED", 1 if dry else 2),
+            FlowChange("tests", "gone", "DELETED", 1 if dry else 2),
+        ]
+        assert self.names(calls) == ({"gone": 1, "old": 1, "same": 1} if dry else {"new": 1, "old": 2, "same": 1})
+
+    @pytest.mark.parametrize("bad", ["id: b\nnamespace: tests\n", "again"])
+    def test_given_one_that_is_not_valid_then_nothing_is_changed(
+        self, world: World, calls: TaskCalls, bad: str
+    ) -> None:
+        self.save(world, self.text("gone"))
+        sources = [self.text("a"), self.text("a") if bad == "again" else bad]
+
+        with pytest.raises(InvalidFlowError, match="given more than once" if bad == "again" else "not valid"):
+            calls.change_flows(sources, delete=[("tests", "gone")])
+
+        assert self.names(calls) == {"gone": 1}

@@ -1,4 +1,4 @@
-"""Changes to the text of a flow that leave all else of it as it was written."""
+"""The text of a flow: what counts as a change of it, and changes that leave all else as it was written."""
 
 from typing import cast
 
@@ -6,6 +6,20 @@ from yaml.nodes import MappingNode, Node, ScalarNode
 
 from tercel.model.source import invalid
 from tercel.model.yaml_nodes import compose
+
+
+def is_same_text(one: str, other: str) -> bool:
+    r"""Tell whether two texts differ in nothing but their line breaks' form and those at their end.
+
+    Example:
+        >>> is_same_text("id: a\r\nnamespace: b", "id: a\nnamespace: b\n\n")
+        True
+    """
+    return _cleaned(one) == _cleaned(other)
+
+
+def _cleaned(text: str) -> str:
+    return text.replace("\r\n", "\n").rstrip("\n")
 
 
 def with_property(text: str, name: str, value: str) -> str:

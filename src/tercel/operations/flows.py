@@ -29,6 +29,10 @@ class FlowChanges(msgspec.Struct, frozen=True):
 class Flows(Evaluations):
     """Verbs for several flows."""
 
+    def read_flow(self, source: str) -> Flow:
+        """The flow that a text holds, as saving it reads it. Raises InvalidFlowError with every issue."""
+        return self._read_flow(source)
+
     async def save_flows(
         self, flows: Sequence[Flow], obsolete: Callable[[FlowRevision], bool] = lambda _: False
     ) -> FlowChanges:

@@ -6,6 +6,7 @@ from datetime import datetime
 from msgspec.structs import replace
 
 from tercel.errors import ConflictError, NotFoundError
+from tercel.model.flow_text import is_same_text
 from tercel.store.database import Conditions, Connection, Database, Reader
 from tercel.store.records import FlowRevision
 from tercel.store.rows import instant, microseconds
@@ -32,13 +33,13 @@ class StoredFlows:
     def save(self, namespace: str, flow_id: str, source: str, now: datetime) -> Promise[FlowRevision]:
         """Save *source* as the next revision, or give the current one back where its text is the same.
 
-        Text is the same when it differs in nothing but its line breaks' form and those at its end.
+        Text is the same as `is_same_text` has it.
         """
 
         def write(connection: Connection) -> FlowRevision:
             while True:
                 current = _find(connection, namespace, flow_id, None)
-                if current is not None and not current.deleted and _cleaned(current.source) == _cleaned(source):
+                if current is not None and not current.deleted and is_same_text(current.source, source):
                     return current
                 saved = FlowRevision(
                     namespace=namespace,
@@ -153,7 +154,3 @@ def _revision(row: tuple[str, str, int, str, int, int]) -> FlowRevision:
         created_at=instant(created_us),
         deleted=bool(deleted),
     )
-
-
-def _cleaned(source: str) -> str:
-    return source.replace("\r\n", "\n").rstrip("\n")

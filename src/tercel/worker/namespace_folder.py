@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import BinaryIO
 
+from tercel.errors import NotFoundError
 from tercel.storage import format_uri, namespace_file_path
 from tercel.storage.namespace_files import NamespaceFiles
 
@@ -20,6 +21,13 @@ class TaskNamespaceFolder:
     def open(self, path: str) -> BinaryIO:
         """Open a file for reading; the caller closes it."""
         return self._files.get(path)
+
+    def is_executable(self, path: str) -> bool:
+        """Whether a file may be executed. Raises NotFoundError."""
+        file = self._files.find(path)
+        if file is None:
+            raise NotFoundError(f"The namespace {self._files.namespace!r} has no file {path!r}.")
+        return file.executable
 
     def put(self, path: str, content: BinaryIO, *, executable: bool = False) -> str:
         """Write a file, as its next version where it is there already; gives its URI."""

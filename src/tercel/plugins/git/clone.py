@@ -1,44 +1,14 @@
-"""git.*: Clone. By the `git` program; credentials never in argv, URL or log."""
+"""git.Clone: a repository in the working directory."""
 
 import os
 import re
 import shutil
-import signal
-import stat
-import subprocess
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
-from urllib.parse import unquote, urlsplit, urlunsplit
 
-from tercel.plugin_api import (
-    Dynamic,
-    MissingToolError,
-    Outputs,
-    Problem,
-    RunContext,
-    RunnableTask,
-    TaskFailedError,
-    plugin,
-)
-
-# Answers for the repository's own host alone: submodules and redirects may lead to others.
-_ASKPASS = """#!/bin/sh
-case "$1" in
-"Username for '$TERCEL_GIT_SCHEME://$TERCEL_GIT_HOST': ") printf '%s\\n' "$TERCEL_GIT_USERNAME" ;;
-"Password for '$TERCEL_GIT_SCHEME://"*"@$TERCEL_GIT_HOST': ") printf '%s\\n' "$TERCEL_GIT_PASSWORD" ;;
-*"@$TERCEL_GIT_HOST's password: ") printf '%s\\n' "$TERCEL_GIT_PASSWORD" ;;
-"Enter passphrase for key"*) printf '%s\\n' "$TERCEL_GIT_PASSPHRASE" ;;
-*) exit 1 ;;
-esac
-"""
-# What a process that runs us inside a repository of its own, such as a hook, means for that one alone.
-_OF_ANOTHER_REPOSITORY = (
-    *("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_ALTERNATE_OBJECT_DIRECTORIES"),
-    *("GIT_COMMON_DIR", "GIT_PREFIX", "GIT_NAMESPACE", "GIT_SHALLOW_FILE", "GIT_GRAFT_FILE", "GIT_QUARANTINE_PATH"),
-)
-_SCP_HOST = re.compile(r"(?:[^@/]+@)?([^:/]+):")
+from tercel.plugin_api import Dynamic, Outputs, Problem, RunContext, RunnableTask, TaskFailedError, plugin
+from tercel.plugins.git.program import Git, is_on, open_git, read_login, without_login
 
 
 @plugin("io.kestra.plugin.git.Clone")
@@ -62,6 +32,22 @@ class Clone(RunnableTask, frozen=True, kw_only=True):
 
     Outputs:
         directory: absolute path of the work tree.
+
+    Example:
+        tasks:
+          - id: work
+            type: io.kestra.plugin.core.flow.WorkingDirectory
+            tasks:
+              - id: clone
+                type: io.kestra.plugin.git.Clone
+                url: https://git.example.com/team/scripts.git
+                branch: main
+                username: robot
+                password: "{{ secret('GIT_TOKEN') }}"
+              - id: build
+                type: io.kestra.plugin.scripts.shell.Commands
+                commands:
+                  - sh build.sh
     """
 
     url: Dynamic
@@ -100,34 +86,24 @@ class Clone(RunnableTask, frozen=True, kw_only=True):
     def run(self, context: RunContext) -> Outputs:
         """Clone, or fetch into what a cache brought back."""
         target = _target(context, None if self.directory is None else context.render(self.directory))
-        url, credentials = _without_login(context.render(self.url).strip())
-        login = _Login(
-            username=_rendered(context, self.username) or credentials[0],
-            password=_rendered(context, self.password) or credentials[1],
-            private_key=_rendered(context, self.private_key),
-            passphrase=_rendered(context, self.passphrase),
-            ca_path=_rendered(context, self.trusted_ca_pem_path),
-        )
-        for secret in (login.password, login.private_key, login.passphrase):
-            if secret:
-                context.add_secret(secret)
+        url, login = read_login(context, self, self.url)
         context.logger.info(f"Start cloning from '{url}'")
-        with _git(context, target, login) as git:
+        with open_git(context, target, login) as git:
             if login.password is not None:
                 git.log_in(url)
             fresh = self._prepare(git, context, target, url)
             commit = self._fetch(git, context, fresh)
             self._check_out(git, context, target, commit)
-            if _is_on(context, self.clone_submodules):
+            if is_on(context, self.clone_submodules):
                 git.run("submodule", "update", "--init", "--recursive", *(() if self.commit else ("--depth", "1")))
             for name, value in (self.git_config or {}).items():
                 git.run("config", name, str(value))
         return Outputs(directory=str(target))
 
-    def _prepare(self, git: "_Git", context: RunContext, target: Path, url: str) -> bool:
+    def _prepare(self, git: Git, context: RunContext, target: Path, url: str) -> bool:
         """Make *target* a repository with *url* as its origin; False where it already was one."""
         if (target / ".git").exists() and self._is_repository(git, context, target):
-            known = _without_login(git.ask("config", "--get", "remote.origin.url", check=False).strip())[0]
+            known = without_login(git.ask("config", "--get", "remote.origin.url", check=False).strip())[0]
             if known == url:
                 context.logger.info("The repository is here already; only what is new is fetched.")
                 return False
@@ -144,7 +120,7 @@ class Clone(RunnableTask, frozen=True, kw_only=True):
         git.run("remote", "add", "--", "origin", url)
         return True
 
-    def _is_repository(self, git: "_Git", context: RunContext, target: Path) -> bool:
+    def _is_repository(self, git: Git, context: RunContext, target: Path) -> bool:
         """Whether `.git` is whole; parts of one that a cache brought back are removed."""
         if git.ask("rev-parse", "--git-dir", check=False).strip():
             return True
@@ -155,7 +131,7 @@ class Clone(RunnableTask, frozen=True, kw_only=True):
         shutil.rmtree(target / ".git", ignore_errors=True)
         return False
 
-    def _fetch(self, git: "_Git", context: RunContext, fresh: bool) -> str:
+    def _fetch(self, git: Git, context: RunContext, fresh: bool) -> str:
         """Fetch what is asked for; gives the commit to check out."""
         if self.commit is not None:
             wanted = context.render(self.commit).strip()
@@ -168,7 +144,7 @@ class Clone(RunnableTask, frozen=True, kw_only=True):
             return found
         depth = int(context.render(str(self.depth)))
         shallow = ("--depth", str(depth)) if fresh or depth == 1 else ()
-        tags = ("--no-tags",) if _is_on(context, self.no_tags) else ()
+        tags = ("--no-tags",) if is_on(context, self.no_tags) else ()
         if self.tag is not None:
             name = context.render(self.tag).strip()
             reference = f"refs/tags/{name.removeprefix('refs/tags/')}"
@@ -192,7 +168,7 @@ class Clone(RunnableTask, frozen=True, kw_only=True):
         git.run("symbolic-ref", "HEAD", f"refs/heads/{name}")
         return git.ask("rev-parse", f"refs/remotes/origin/{name}").strip()
 
-    def _check_out(self, git: "_Git", context: RunContext, target: Path, commit: str) -> None:
+    def _check_out(self, git: Git, context: RunContext, target: Path, commit: str) -> None:
         """Bring the files of *commit* into place; what the engine staged wins over them, with a warning."""
         prefix = target.relative_to(context.working_directory)
         kept: dict[Path, Path] = {}
@@ -230,117 +206,6 @@ class Clone(RunnableTask, frozen=True, kw_only=True):
         for path, aside in kept.items():
             path.unlink(missing_ok=True)
             shutil.move(aside, path)
-
-
-class _Login:
-    """Credentials, rendered; None where not given."""
-
-    def __init__(
-        self,
-        username: str | None,
-        password: str | None,
-        private_key: str | None,
-        passphrase: str | None,
-        ca_path: str | None,
-    ) -> None:
-        self.username = username
-        self.password = password
-        self.private_key = private_key
-        self.passphrase = passphrase
-        self.ca_path = ca_path
-
-
-class _Git:
-    """Runs `git` in one folder, with an environment that asks nobody and shows nothing."""
-
-    def __init__(self, context: RunContext, directory: Path, env: dict[str, str]) -> None:
-        self._context = context
-        self._directory = directory
-        self._env = env
-        self._settings: tuple[str, ...] = ("-c", "safe.directory=*", "-c", "advice.detachedHead=false")
-
-    def log_in(self, url: str) -> None:
-        """Give the login to the host of *url* when it asks, and to no other; no helper gets to keep it."""
-        actual = self.ask("ls-remote", "--get-url", "--", url).strip()  # where `insteadOf` leads
-        parts = urlsplit(actual)
-        found = _SCP_HOST.match(actual)
-        host = parts.netloc.rpartition("@")[2] if parts.scheme.startswith("http") else parts.hostname
-        host = host or (found[1] if found else "")
-        self._env |= {"TERCEL_GIT_SCHEME": parts.scheme, "TERCEL_GIT_HOST": host}
-        self._settings += ("-c", "credential.helper=", "-c", "credential.useHttpPath=false")
-
-    def run(self, *arguments: str) -> None:
-        """Run it for its effect."""
-        self.ask(*arguments)
-
-    def ask(self, *arguments: str, check: bool = True) -> str:
-        """Run it and give its standard output; a failure raises with git's own words unless *check* is False."""
-        self._context.stop_if_killed()
-        process = subprocess.Popen(
-            ["git", *self._settings, *arguments],
-            cwd=self._directory,
-            env=self._env,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-        )
-
-        def stop() -> None:
-            # Git waits for helpers of its own, which may wait for a server for ever.
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(process.pid, signal.SIGKILL)
-
-        with self._context.stopping(stop):
-            out, err = process.communicate()
-        self._context.stop_if_killed()
-        if check and process.returncode != 0:
-            said = self._context.mask(err.decode(errors="replace").strip())
-            raise TaskFailedError(f"git {arguments[0]} failed: {said or f'exit code {process.returncode}'}")
-        return out.decode(errors="surrogateescape")
-
-
-@contextmanager
-def _git(context: RunContext, directory: Path, login: _Login) -> Generator[_Git]:
-    """A `git` for *directory* whose credentials live in its environment and in 0600 files, gone afterwards."""
-    if shutil.which("git") is None:
-        raise MissingToolError("git.Clone needs the program git.", "Install it, for example: apt-get install git.")
-    private = context.engine_directory / "git"
-    private.mkdir(mode=0o700, exist_ok=True)
-    env = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith("SECRET_") and name not in _OF_ANOTHER_REPOSITORY
-    }
-    env |= {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C.UTF-8"}
-    # Without a repository of its own a folder must not pass for part of one further up.
-    env["GIT_CEILING_DIRECTORIES"] = str(directory.parent)
-    # A host that the user knows by another key is refused; new ones are not added to the user's own file.
-    known = f'UserKnownHostsFile="{private / "known_hosts"}" ~/.ssh/known_hosts'
-    ssh = ["ssh", "-o", "StrictHostKeyChecking=accept-new", "-o", known]
-    if login.password is not None or login.passphrase is not None:
-        askpass = private / "askpass"
-        askpass.write_text(_ASKPASS)
-        askpass.chmod(stat.S_IRWXU)
-        env |= {"GIT_ASKPASS": str(askpass), "SSH_ASKPASS": str(askpass), "SSH_ASKPASS_REQUIRE": "force"}
-        env |= {
-            "TERCEL_GIT_USERNAME": login.username or "",
-            "TERCEL_GIT_PASSWORD": login.password or "",
-            "TERCEL_GIT_PASSPHRASE": login.passphrase or "",
-        }
-    if login.private_key is not None:
-        key = private / "key"
-        with os.fdopen(os.open(key, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            file.write(login.private_key.rstrip("\n") + "\n")
-        ssh += ["-i", str(key), "-o", "IdentitiesOnly=yes"]
-    if "GIT_SSH_COMMAND" not in env:
-        env["GIT_SSH_COMMAND"] = " ".join(f"'{part}'" for part in ssh)
-    if login.ca_path is not None:
-        env["GIT_SSL_CAINFO"] = login.ca_path
-    try:
-        yield _Git(context, directory, env)
-    finally:
-        shutil.rmtree(private, ignore_errors=True)
 
 
 def _target(context: RunContext, directory: str | None) -> Path:
@@ -383,20 +248,3 @@ def _refuse_files_for_folders(target: Path, names: Sequence[str], tracked: set[s
 def _place(context: RunContext, target: Path) -> str:
     relative = target.relative_to(context.working_directory).as_posix()
     return "the working directory" if relative == "." else relative
-
-
-def _without_login(url: str) -> tuple[str, tuple[str | None, str | None]]:
-    """Take user name and password out of an http(s) URL, so that they reach neither argv nor `.git/config`."""
-    parts = urlsplit(url)
-    if parts.scheme not in {"http", "https"} or "@" not in parts.netloc:
-        return url, (None, None)
-    login = tuple(None if part is None else unquote(part) for part in (parts.username, parts.password))
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])), (login[0], login[1])
-
-
-def _rendered(context: RunContext, template: str | None) -> str | None:
-    return None if template is None else context.render(template)
-
-
-def _is_on(context: RunContext, value: bool | str) -> bool:
-    return context.render(value).strip() not in {"", "false", "0", "-0"} if isinstance(value, str) else value
