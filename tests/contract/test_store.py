@@ -155,6 +155,35 @@ class TestFlows:
         again = kept(store.flows.save("company.team", "flow", "id: flow\n", NOON))
         assert (again.revision, run(store.flows.get("company.team", "flow"))) == (3, again)
 
+    def test_given_flows_to_save_and_others_to_delete_then_all_of_it_is_one_step(self, store: Store) -> None:
+        for flow_id in ("same", "old", "gone"):
+            kept(store.flows.save("a", flow_id, "1", NOON))
+        kept(store.flows.delete("a", "gone", NOON))
+
+        saved, deleted = kept(
+            store.flows.change(
+                [("b", "new", "2"), ("a", "same", "1"), ("a", "gone", "2")],
+                [("a", "old"), ("a", "never"), ("a", "old")],
+                NOON + HOUR,
+            )
+        )
+
+        assert [(one.namespace, one.id, one.revision) for one in saved] == [
+            ("b", "new", 1),
+            ("a", "same", 1),
+            ("a", "gone", 3),
+        ]
+        assert [(one.id, one.revision, one.deleted, one.created_at) for one in deleted] == [
+            ("old", 2, True, NOON + HOUR)
+        ]
+        with pytest.raises(AttributeError):
+            kept(store.flows.change([("a", "same", "3"), ("b", "new", None)], [("a", "same")], NOON))  # pyright: ignore[reportArgumentType]
+        assert [(one.id, one.source) for one in run(store.flows.latest())] == [
+            ("gone", "2"),
+            ("same", "1"),
+            ("new", "2"),
+        ]
+
     def test_given_old_revisions_then_those_that_nobody_needs_are_removed(self, store: Store) -> None:
         for number in range(1, 5):
             kept(store.flows.save("company.team", "hello", f"{number}", NOON))
@@ -185,10 +214,13 @@ class TestFlows:
         stores = [open_store("one"), open_store("two")]
 
         promises = [each.flows.save("a", "flow", f"{number}", NOON) for number in range(20) for each in stores]
+        both = [("a", "one", "x"), ("a", "two", "x")]
+        changes = [each.flows.change(both[::step], [], NOON) for step in (1, -1) for each in stores]
 
         assert {kept(promise).revision for promise in promises} == set(
             range(1, len(run(stores[0].flows.revisions("a", "flow"))) + 1)
         )
+        assert [[one.revision for one in kept(change)[0]] for change in changes] == [[1, 1]] * 4
 
 
 class TestExecutions:

@@ -4,8 +4,9 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 
 import msgspec
+from msgspec.structs import replace
 
-from tercel.errors import InvalidFlowError, NotFoundError
+from tercel.errors import InvalidFlowError
 from tercel.machine.topology import Link, links
 from tercel.model.condition import FlowName
 from tercel.model.flow import Flow
@@ -36,35 +37,34 @@ class Flows(Evaluations):
     async def save_flows(
         self, flows: Sequence[Flow], obsolete: Callable[[FlowRevision], bool] = lambda _: False
     ) -> FlowChanges:
-        """Save flows, and delete others.
+        """Save flows, and delete others: all in one step.
 
         Args:
             flows: with their sources; all of them are read, and so valid.
             obsolete: says which of the flows that are not among them are deleted.
         """
-        saved: list[FlowRevision] = []
-        for flow in flows:
-            known = await self.save_flow(flow.source, flow)
-            saved.append(await self.saved_flow(flow.namespace, flow.id, known.revision))
         kept = {(flow.namespace, flow.id) for flow in flows}
         there = await self.saved_flows()
         others = [one for one in there if (one.namespace, one.id) not in kept and obsolete(one)]
-        return FlowChanges(saved, await self.delete_flows((one.namespace, one.id) for one in others))
+        return await self._change_flows(flows, ((one.namespace, one.id) for one in others))
 
     async def delete_flows(self, names: Iterable[tuple[str, str]]) -> list[FlowRevision]:
-        """Delete flows by namespace and id; those that are not there are passed over.
+        """Delete flows by namespace and id, all in one step; those that are not there are passed over.
 
         Returns:
             The revisions that note it.
         """
-        deleted: list[FlowRevision] = []
-        for namespace, flow_id in names:
-            try:
-                await self.delete_flow(namespace, flow_id)
-            except NotFoundError:
-                continue
-            deleted.append(await self.saved_flow(namespace, flow_id, allow_deleted=True))
-        return deleted
+        return (await self._change_flows((), names)).deleted
+
+    async def _change_flows(self, flows: Sequence[Flow], obsolete: Iterable[tuple[str, str]]) -> FlowChanges:
+        completed = [self._completed(flow) for flow in flows]
+        sources = [(flow.namespace, flow.id, flow.source) for flow in completed]
+        saved, deleted = await self._store.flows.change(sources, obsolete, self._clock())
+        for flow, one in zip(completed, saved, strict=True):
+            self._note_saved(replace(flow, revision=one.revision))
+        for one in deleted:
+            self._note_deleted(one.namespace, one.id)
+        return FlowChanges(saved, deleted)
 
     async def flow_links(self) -> list[Link]:
         """Which flows start which; those that cannot be read any more start none."""

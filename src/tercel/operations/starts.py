@@ -108,15 +108,23 @@ class Starts(Queries):
         Raises:
             InvalidFlowError: with every issue.
         """
-        flow = flow or self._read_flow(source)
-        if self._complete is not None:
-            flow = self._complete(flow)
+        flow = self._completed(flow or self._read_flow(source))
         saved = await self._store.flows.save(flow.namespace, flow.id, flow.source, self._clock())
         flow = replace(flow, revision=saved.revision)
+        self._note_saved(flow)
+        return flow
+
+    def _completed(self, flow: Flow) -> Flow:
+        return flow if self._complete is None else self._complete(flow)
+
+    def _note_saved(self, flow: Flow) -> None:
         self._flows.keep(flow)
         if self._on_saved is not None:
             self._on_saved(flow)
-        return flow
+
+    def _note_deleted(self, namespace: str, flow_id: str) -> None:
+        if self._on_deleted is not None:
+            self._on_deleted(namespace, flow_id)
 
     async def create_flow(self, source: str) -> Flow:
         """Save a flow that there is not yet. Raises InvalidFlowError, also where there is one of its id."""
@@ -140,8 +148,7 @@ class Starts(Queries):
         Its revisions stay, and so does their numbering. Raises NotFoundError.
         """
         await self._store.flows.delete(namespace, flow_id, self._clock())
-        if self._on_deleted is not None:
-            self._on_deleted(namespace, flow_id)
+        self._note_deleted(namespace, flow_id)
 
     async def get_flow(self, namespace: str, flow_id: str, revision: int | None = None) -> Flow:
         """A flow, in its latest revision where *revision* is None. Raises NotFoundError."""

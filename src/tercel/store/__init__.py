@@ -124,6 +124,21 @@ class Flows(Protocol):
         """
         ...
 
+    def change(
+        self, sources: Sequence[tuple[str, str, str]], obsolete: Iterable[tuple[str, str]], now: datetime
+    ) -> Promise[tuple[list[FlowRevision], list[FlowRevision]]]:
+        """Save flows as `save` does and delete others as `delete` does: all of it, or nothing.
+
+        Args:
+            sources: namespace, id and text of each flow to save.
+            obsolete: namespace and id of those to delete; what is not there is passed over.
+            now: when it is done.
+
+        Returns:
+            The revision of each that was saved, and those that note what was deleted.
+        """
+        ...
+
     def remove_revisions(self, namespace: str, flow_id: str, revisions: Collection[int]) -> Promise[int]:
         """Remove old revisions; those that are not there are passed over.
 

@@ -1,6 +1,6 @@
 """Flow revisions: the source of every revision ever saved."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 
 from msgspec.structs import replace
@@ -35,21 +35,20 @@ class StoredFlows:
 
         Text is the same as `is_same_text` has it.
         """
+        return self._database.submit(lambda connection: _save(connection, namespace, flow_id, source, now))
 
-        def write(connection: Connection) -> FlowRevision:
-            while True:
-                current = _find(connection, namespace, flow_id, None)
-                if current is not None and not current.deleted and is_same_text(current.source, source):
-                    return current
-                saved = FlowRevision(
-                    namespace=namespace,
-                    id=flow_id,
-                    revision=1 if current is None else current.revision + 1,
-                    source=source,
-                    created_at=now,
-                )
-                if _insert(connection, saved):
-                    return saved
+    def change(
+        self, sources: Sequence[tuple[str, str, str]], obsolete: Iterable[tuple[str, str]], now: datetime
+    ) -> Promise[tuple[list[FlowRevision], list[FlowRevision]]]:
+        """Save flows and delete others, all or nothing; what is to be deleted and is not there is passed over."""
+        names = sorted(set(obsolete))
+        # In one order, so that two that change the same flows do not wait for each other.
+        order = sorted(range(len(sources)), key=lambda at: sources[at][:2])
+
+        def write(connection: Connection) -> tuple[list[FlowRevision], list[FlowRevision]]:
+            saved = {at: _save(connection, *sources[at], now) for at in order}
+            deleted = [_delete(connection, *name, now) for name in names]
+            return [saved[at] for at in range(len(sources))], [one for one in deleted if one is not None]
 
         return self._database.submit(write)
 
@@ -93,13 +92,10 @@ class StoredFlows:
         """
 
         def write(connection: Connection) -> FlowRevision:
-            while True:
-                current = _find(connection, namespace, flow_id, None)
-                if current is None or current.deleted:
-                    raise _missing(namespace, flow_id)
-                noted = replace(current, revision=current.revision + 1, created_at=now, deleted=True)
-                if _insert(connection, noted):
-                    return noted
+            deleted = _delete(connection, namespace, flow_id, now)
+            if deleted is None:
+                raise _missing(namespace, flow_id)
+            return deleted
 
         return self._database.submit(write)
 
@@ -120,6 +116,33 @@ class StoredFlows:
             return sum(connection.execute(_REMOVE, (namespace, flow_id, one)).rowcount for one in set(revisions))
 
         return self._database.submit(write)
+
+
+def _save(connection: Connection, namespace: str, flow_id: str, source: str, now: datetime) -> FlowRevision:
+    while True:
+        current = _find(connection, namespace, flow_id, None)
+        if current is not None and not current.deleted and is_same_text(current.source, source):
+            return current
+        saved = FlowRevision(
+            namespace=namespace,
+            id=flow_id,
+            revision=1 if current is None else current.revision + 1,
+            source=source,
+            created_at=now,
+        )
+        if _insert(connection, saved):
+            return saved
+
+
+def _delete(connection: Connection, namespace: str, flow_id: str, now: datetime) -> FlowRevision | None:
+    """Note that a flow was deleted; None where there is none."""
+    while True:
+        current = _find(connection, namespace, flow_id, None)
+        if current is None or current.deleted:
+            return None
+        noted = replace(current, revision=current.revision + 1, created_at=now, deleted=True)
+        if _insert(connection, noted):
+            return noted
 
 
 def _insert(connection: Connection, flow: FlowRevision) -> bool:
