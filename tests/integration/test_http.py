@@ -168,14 +168,6 @@ class TestWhatHoldsUp:
         assert ran.state == "KILLED"
         assert time.monotonic() - began < 10
 
-    def test_given_an_endless_answer_then_no_more_of_it_is_read_than_fits(self, home: Home) -> None:
-        content = b"x" * (12 << 20)
-        with http_server(lambda *_: (200, {}, content)) as address:
-            large = home.run(flow(request(uri=address)))
-
-        assert large.state == "FAILED"
-        assert "has more than the 10,485,760 bytes allowed" in large.log_of("http")
-
 
 class TestWhatIsNotTold:
     def test_given_a_login_in_the_address_then_it_is_sent_but_not_kept(self, home: Home) -> None:

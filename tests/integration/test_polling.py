@@ -72,19 +72,17 @@ class Served:
 class Told:
     """A desk whose server's log is kept."""
 
-    def __init__(self, desk: Desk, capfd: pytest.CaptureFixture[str]) -> None:
+    def __init__(self, desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
         self.desk = desk
         self.engine = desk.home.engine
-        self._capture = capfd
-        self._text = ""
+        self._log = caplog
 
     def begin(self, *triggers: dict[str, Any], **properties: Any) -> None:
         self.desk.save(a_text(*triggers, **properties))
         self.engine.schedule()
 
     def said(self, text: str) -> bool:
-        self._text += self._capture.readouterr().err
-        return text in self._text
+        return text in self._log.text
 
     @property
     def problem(self) -> str:
@@ -93,8 +91,8 @@ class Told:
 
 
 @pytest.fixture
-def told(home: homes.Home, capfd: pytest.CaptureFixture[str]) -> Told:
-    return Told(Desk(home), capfd)
+def told(home: homes.Home, caplog: pytest.LogCaptureFixture) -> Told:
+    return Told(Desk(home), caplog)
 
 
 class TestHttp:
@@ -193,11 +191,11 @@ class TestHttp:
         assert [trigger_of(one)["body"] for one in executions(engine)] == ["0"]
 
     def test_given_a_secret_then_it_is_masked_in_what_is_told(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
         monkeypatch.setenv("SECRET_TOKEN", "aHVudGVyMg==")
         with homes.Home(tmp_path / "home") as home:
-            told = Told(Desk(home), capfd)
+            told = Told(Desk(home), caplog)
             told.begin(poll(uri="http://127.0.0.1:9/{{ secret('TOKEN') }}", interval="PT1H"))
 
             until(lambda: told.said("The evaluation failed: "))
@@ -279,7 +277,7 @@ def _on(dsn: str, home: Path) -> Settings:
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgres"])
 def test_given_two_schedulers_on_one_database_then_one_asks_at_a_time_and_each_answer_starts_one_execution(
-    tmp_path: Path, kind: str, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     served = Served(pause_s=0.01)
     with two_engines(tmp_path, kind) as engines:
@@ -300,7 +298,7 @@ def test_given_two_schedulers_on_one_database_then_one_asks_at_a_time_and_each_a
     assert len(started) == len(set(started))
     assert set(started) <= set(served.bodies)
     assert len(served.bodies) - len(started) <= 2
-    assert "failed" not in capfd.readouterr().err
+    assert "failed" not in caplog.text
 
 
 @pytest.fixture

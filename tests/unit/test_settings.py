@@ -36,7 +36,28 @@ class TestForTasks:
             "cache.max-bytes": None,
             "script.dependency-directory": Path("/home/dependencies"),
             "docker.volumes": False,
+            "http.deny": ("metadata",),
+            "http.allow": (),
         }
+
+    @pytest.mark.parametrize(
+        ("text", "rules"),
+        [
+            ("none", ("none",)),
+            ("metadata, private,10.0.0.0/8,*.corp.example", ("metadata", "private", "10.0.0.0/8", "*.corp.example")),
+        ],
+    )
+    def test_given_rules_for_hosts_then_tasks_get_them(self, text: str, rules: tuple[str, ...]) -> None:
+        assert read_settings({"TERCEL_HTTP_DENY": text}).for_tasks()["http.deny"] == rules
+
+    def test_given_a_rule_for_hosts_that_is_none_then_it_is_refused(self) -> None:
+        with pytest.raises(InvalidSettingError) as caught:
+            read_settings({"TERCEL_HTTP_ALLOW": "10.0.0.300"})
+
+        assert caught.value.message == (
+            "TERCEL_HTTP_ALLOW is '10.0.0.300', which is not a list of networks, addresses, hosts, *.DOMAIN and "
+            "metadata, loopback, link-local, private, all; '10.0.0.300' is none."
+        )
 
     def test_given_a_task_runner_that_does_not_exist_then_it_is_refused(self) -> None:
         with pytest.raises(InvalidSettingError) as caught:
