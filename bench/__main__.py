@@ -12,7 +12,7 @@ from pathlib import Path
 
 from bench.report import as_text
 
-MODULES = ("command_line", "engine", "growth", "durability", "cache", "docker", "server")
+MODULES = ("command_line", "engine", "growth", "durability", "cache", "docker", "server", "http", "mongodb", "s3")
 HERE = Path(__file__).parent
 
 

@@ -43,6 +43,7 @@ DIFFERS: Mapping[str, str] = {
     "core.flow.Template.templateId": "a file in the folder that `TERCEL_TEMPLATES` names; off without it",
     "core.flow.WorkingDirectory.cache": "saved after a successful run only, unless `save` says otherwise",
     "core.state.*.{name,taskrunValue}": "ids that look alike, such as `my_task` and `my-task`, do not share a state",
+    "core.http.*.options.maxContentLength": "enforced where given; without it a response may have any length",
     "git.Clone.{connectTimeout,readTimeout}": "accepted; git has timeouts of its own",
     "scripts.*.*.outputDirectory": "accepted; there always is an `outputDir`",
     "scripts.*.*.taskRunner": "Process and Docker work; see the task runners for the others",
@@ -62,12 +63,11 @@ DIFFERS: Mapping[str, str] = {
 NOT_YET: Mapping[str, str] = {
     "task.workerGroup.fallback": "comes with workers of their own; there always is one now",
     "core.http.*.options.{connectionPoolIdleTimeout,logLevel}": "accepted, without effect",
-    "core.http.*.options.maxContentLength": "accepted; a response may have any length",
     "core.kv.PurgeKV": "expired keys are never seen",
     "core.trigger.Webhook.key": "checked; the server that answers requests comes with the API",
     "git.Clone.{cloneAllBranches,noProxy}": "accepted, without effect",
-    "git.{Push,Sync,SyncFlows,SyncFlow,SyncNamespaceFiles,PushFlows,PushNamespaceFiles}": "only Clone is there",
-    "git.{PushExecutionFiles,SyncDashboards,PushDashboards,NamespaceSync,TenantSync}": "only Clone is there",
+    "git.{SyncDashboards,PushDashboards}": "there are no dashboards",
+    "git.{NamespaceSync,TenantSync}": "SyncFlows, SyncNamespaceFiles and their Push tasks work in one direction each",
     "scripts.{dotnet,jbang}.*": "the languages that are there come first",
     "scripts.{groovy,jython,nashorn}.{Eval,FileTransform}": "runs inside a Java process; there is none",
     "scripts.*.{CommandsTrigger,ScriptTrigger}": "other polling triggers come first",
@@ -76,8 +76,6 @@ NOT_YET: Mapping[str, str] = {
     ),
     "scripts.python.Script.docker.memory.kernelMemory": "accepted; engines have given it up",
     "{kubernetes,aws,azure,gcp}.runner.*": "task runners elsewhere come later",
-    "aws.s3.*": "plugins for services come later",
-    "mongodb.*": "plugins for services come later",
     "docker.cli.*": "plugins for services come later",
 }
 """Types and properties that are not there, or have no effect, to why; a type is meant where no property is named."""

@@ -7,20 +7,16 @@ import json
 import re
 import sys
 import tomllib
-from collections.abc import Collection, Iterator
-from inspect import getdoc
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import click
 
-from tercel.model.schema import summary, type_schema
-from tercel.model.shapes import shape_of
-from tercel.model.task import Part
-
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from tools.compatibility import KINDS, LATER, ON_PURPOSE, provided_types, section_table, tables  # noqa: E402  # found by the path above
+from tools.compatibility import LATER, ON_PURPOSE, section_table, tables  # noqa: E402  # found by the path above
+from tools.plugin_pages import plugin_pages  # noqa: E402  # as above
 
 SCENARIOS = ROOT / "tests" / "compatibility" / "test_working_directory_scenarios.py"
 CONFORMANCE = ROOT / "tests" / "conformance"
@@ -119,47 +115,6 @@ keys below. A key that is not here has no effect, and a warning tells so.
     return "\n".join([NOTE, "# Settings\n", about, settings_table(), "", kestra, keys_table(), ""])
 
 
-def plugins_page() -> str:
-    """Every type with its description, properties and former names."""
-    lines = [NOTE, "# Plugins\n"]
-    for kind, base in KINDS.items():
-        common = list(shape_of(base).fields)
-        every = ", ".join(f"`{name}`" for name in sorted(common))
-        lines += [f"## {kind.capitalize()}s\n", f"Properties that every {kind} has: {every}.\n"]
-        for part in provided_types(kind).values():
-            lines += _plugin(part, common)
-    return "\n".join(lines)
-
-
-def _plugin(part: type[Part], common: Collection[str]) -> list[str]:
-    schema = type_schema(part)
-    lines = [f"### {part.plugin_type}\n", _described(part), ""]
-    if "type" in part.deprecated:
-        lines += [f"Deprecated. {part.deprecated['type']}\n"]
-    if part.plugin_aliases:
-        lines += ["Former names: " + ", ".join(f"`{name}`" for name in sorted(part.plugin_aliases)) + "\n"]
-    own = [key for key in schema["properties"] if key not in common]
-    if own:
-        lines += ["| property | | |", "|---|---|---|"]
-        for key in own:
-            value = schema["properties"][key]
-            must = "required" if key in schema.get("required", []) else ""
-            lines.append(f"| `{key}` | {must} | {_cell(value.get('description', ''))} |")
-        lines.append("")
-    return lines
-
-
-def _described(part: type) -> str:
-    """What the class's docstring says, its outputs as a list; properties come as a table of their own."""
-    doc = getdoc(part) or ""
-    outputs = re.search(r"Outputs:\n((?:    .*\n?)+)", doc)
-    if outputs is None:
-        return summary(part)
-    items = re.findall(r"^    (\w+): ((?:.|\n        )+)", outputs.group(1), re.MULTILINE)
-    listed = "\n".join(f"- `{name}`: {' '.join(about.split())}" for name, about in items)
-    return f"{summary(part)}\n\nOutputs:\n\n{listed}"
-
-
 def _cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")
 
@@ -178,7 +133,7 @@ def compatibility_page() -> str:
         NOTE,
         "# What of Kestra works\n",
         "Names are those of Kestra, without `io.kestra.plugin.`; former names of types work everywhere, and",
-        "[plugins](plugins.md) lists them. What is not named here is refused by `tercel flow validate`.\n",
+        "[plugins](plugins/README.md) lists them. What is not named here is refused by `tercel flow validate`.\n",
         *tables(),
         "## What else is not there yet\n",
         *(f"- {text}" for text in LATER),
@@ -255,24 +210,39 @@ PAGES = {
     "cli.md": cli_page,
     "compatibility.md": compatibility_page,
     "mutants.md": mutants_page,
-    "plugins.md": plugins_page,
     "settings.md": settings_page,
 }
 """File name to what gives its text, for every generated page."""
 
 
+def stale_pages() -> dict[Path, str | None]:
+    """The pages that are not what they should be: their files, to the right text; None for what should not be there."""
+    wanted = {ROOT / "docs" / name: page() for name, page in PAGES.items()} | plugin_files()
+    stale: dict[Path, str | None] = {
+        path: text for path, text in wanted.items() if not path.exists() or path.read_text() != text
+    }
+    return stale | {path: None for path in (ROOT / "docs" / "plugins").glob("*.md") if path not in wanted}
+
+
+def plugin_files() -> Mapping[Path, str]:
+    """The pages of types: their files, to the text of each."""
+    return {ROOT / "docs" / "plugins" / name: f"{NOTE}\n{text}" for name, text in plugin_pages().items()}
+
+
 def main() -> int:
     """Write the pages, or with `--check` list those that would change."""
-    stale = []
-    for name, page in PAGES.items():
-        path, text = ROOT / "docs" / name, page()
-        if not path.exists() or path.read_text() != text:
-            stale.append(name)
-            if "--check" not in sys.argv:
-                path.write_text(text)
-    if "--check" in sys.argv and stale:
-        sys.stderr.write(f"out of date: {', '.join(stale)}; run `make docs`\n")
-        return 1
+    stale = stale_pages()
+    if "--check" in sys.argv:
+        if stale:
+            names = ", ".join(str(path.relative_to(ROOT / "docs")) for path in stale)
+            sys.stderr.write(f"out of date: {names}; run `make docs`\n")
+        return 1 if stale else 0
+    for path, text in stale.items():
+        if text is None:
+            path.unlink()
+        else:
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text)
     return 0
 
 

@@ -9,31 +9,49 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import BinaryIO, ClassVar, Literal, NamedTuple, Protocol, cast
 
-from tercel.errors import ExpressionError, MissingToolError, TaskFailedError, TaskKilledError, TaskTimeoutError
+from tercel.errors import (
+    ExpressionError,
+    MissingToolError,
+    NotFoundError,
+    TaskFailedError,
+    TaskKilledError,
+    TaskTimeoutError,
+    TercelError,
+    UserError,
+)
 from tercel.model.catalog import plugin
+from tercel.model.condition import Condition, ConditionContext
 from tercel.model.duration import parse_duration
+from tercel.model.flow_text import with_property
 from tercel.model.jobs import ExecutionUpdate
 from tercel.model.logs import LogEntry
 from tercel.model.state import State
-from tercel.model.task import Dynamic, DynamicDuration, LogLevel, Part, Problem, Task
+from tercel.model.task import Dynamic, DynamicDuration, Labels, LogLevel, Part, Problem, Task
 from tercel.model.trigger import TimedTrigger
 from tercel.model.working_directory import NamespaceFiles
 
 __all__ = [
     "NEVER_HANDED_DOWN",
     "Command",
+    "Condition",
+    "ConditionContext",
     "Dynamic",
     "DynamicDuration",
     "EngineCalls",
     "ExecutionUpdate",
     "ExpressionError",
+    "FlowChange",
+    "FlowSource",
     "KeyValues",
+    "Labels",
     "LogEntry",
     "LogLevel",
     "MetricType",
     "MissingToolError",
     "NamespaceFiles",
     "NamespaceFolder",
+    "NotFoundError",
+    "OnOutput",
     "Outputs",
     "Part",
     "PollContext",
@@ -44,17 +62,24 @@ __all__ = [
     "RunContext",
     "RunnableTask",
     "State",
+    "Task",
     "TaskFailedError",
     "TaskKilledError",
     "TaskLogger",
     "TaskRunner",
     "TaskTimeoutError",
+    "TercelError",
+    "UserError",
     "handed_down",
     "parse_duration",
     "plugin",
+    "with_property",
 ]
 
 MetricType = Literal["counter", "timer", "gauge"]
+
+OnOutput = Callable[[Literal["stdout", "stderr"], bytes], None]
+"""Gets blocks of bytes of a stream of a command as they come, cut anywhere."""
 
 
 class Outputs(dict[str, object]):
@@ -112,8 +137,34 @@ class PurgeResult(NamedTuple):
     files: int
 
 
+class FlowSource(NamedTuple):
+    """A flow's text.
+
+    Attributes:
+        revision: None where it is not saved.
+    """
+
+    namespace: str
+    id: str
+    revision: int | None
+    source: str
+
+
+class FlowChange(NamedTuple):
+    """What became of a flow.
+
+    Attributes:
+        revision: the latest one; None where nothing was changed and there is none.
+    """
+
+    namespace: str
+    id: str
+    kind: Literal["CREATED", "UPDATED", "UNCHANGED", "DELETED"]
+    revision: int | None
+
+
 class EngineCalls(Protocol):
-    """What a task may ask about other executions, their logs, and triggers. Each call waits; none for inline tasks.
+    """What a task may ask about executions, logs, flows and triggers. Each call waits; none for inline tasks.
 
     Instants are aware. Errors are UserError, with a sentence.
     """
@@ -187,6 +238,35 @@ class EngineCalls(Protocol):
         """Disable or enable a trigger."""
         ...
 
+    def saved_flows(self, namespace: str, *, with_children: bool = False) -> list[FlowSource]:
+        """The latest revisions of the flows of a namespace, *with_children* of those below it, too; sorted."""
+        ...
+
+    def read_flow(self, source: str) -> FlowSource:
+        """The flow that a text holds, checked as if it were to be saved.
+
+        Raises InvalidFlowError with every issue.
+        """
+        ...
+
+    def change_flows(
+        self, sources: Sequence[str], *, delete: Sequence[tuple[str, str]] = (), dry_run: bool = False
+    ) -> list[FlowChange]:
+        """Save the flows that texts hold, and delete others; with *dry_run* only say what would change.
+
+        Args:
+            sources: all of them are checked before anything is changed; one that is the same gets no new revision.
+            delete: namespaces and ids; those that are not there are passed over.
+            dry_run: change nothing.
+
+        Returns:
+            What became of each, in the order of *sources* and then of *delete*.
+
+        Raises:
+            InvalidFlowError: one is not valid, or in two texts; nothing was changed.
+        """
+        ...
+
 
 class NamespaceFolder(Protocol):
     """The files of one namespace, with versions; paths are relative to its root."""
@@ -197,6 +277,10 @@ class NamespaceFolder(Protocol):
 
     def open(self, path: str) -> BinaryIO:
         """Open a file for reading; the caller closes it."""
+        ...
+
+    def is_executable(self, path: str) -> bool:
+        """Whether a file may be executed. Raises NotFoundError."""
         ...
 
     def put(self, path: str, content: BinaryIO, *, executable: bool = False) -> str:
@@ -565,7 +649,7 @@ class TaskRunner(Part, frozen=True, kw_only=True):
         self,
         command: Command,
         context: RunContext,
-        on_output: Callable[[Literal["stdout", "stderr"], bytes], None],
+        on_output: OnOutput,
     ) -> int:
         """Run *command* to its end and give its exit code, 128 + signal where a signal ended it.
 

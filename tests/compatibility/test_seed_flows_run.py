@@ -11,7 +11,6 @@ import pytest
 import yaml
 
 from tests.seeds import SEEDS, Seeds, make_seeds, outputs_of
-from tests.servers import http_server
 from tests.tools import need_npm
 
 pytestmark = pytest.mark.skipif(not SEEDS.is_dir(), reason="no ../shared/seeds beside the project")
@@ -45,16 +44,6 @@ def test_given_003_02_then_it_runs_up_to_the_upload(seeds: Seeds, tmp_path: Path
 
     uri = outputs_of(result, "outputFile")["uris"]["orders.csv"]
     assert uri.startswith("kestra:///dev/pythoncommandsexample/executions/")
-
-
-def test_given_003_18_then_the_file_is_downloaded(seeds: Seeds, tmp_path: Path) -> None:
-    text = (SEEDS / "003_18_download.yaml").read_text()
-    with http_server(lambda *_: (200, {}, b"order_id\n1\n")) as address:
-        flow = tmp_path / "flow.yaml"
-        flow.write_text(text.replace("https://raw.githubusercontent.com", address))
-        result = seeds.run(flow)
-
-    assert outputs_of(result, "http")["length"] == 11
 
 
 def test_given_003_19_then_an_old_input_outputs_and_metrics_are_read(seeds: Seeds) -> None:

@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import yaml
 
 from tests.docker_engine import ensure_image
 from tests.seeds import SEEDS, Seeds, make_seeds, outputs_of
@@ -56,18 +55,6 @@ def test_given_003_01_then_a_folder_of_the_machine_is_mounted(seeds: Seeds, moun
     result = seeds.run(SEEDS / "003_01_pythonVolume.yaml")
 
     assert "rows 2" in seeds.logs(result["id"])
-
-
-def test_given_003_02_then_it_runs_up_to_the_upload(seeds: Seeds, tmp_path: Path) -> None:
-    ensure_image("ghcr.io/kestra-io/pydata")
-    document = yaml.safe_load((SEEDS / "003_02_pythonCommandsExample.yaml").read_text())
-    document["tasks"] = [task for task in document["tasks"] if ".aws.s3." not in task["type"]]
-    flow = tmp_path / "flow.yaml"
-    flow.write_text(yaml.safe_dump(document, sort_keys=False))
-
-    result = seeds.run(flow)
-
-    assert outputs_of(result, "outputFile")["uris"]["orders.csv"].startswith("kestra:///dev/")
 
 
 def test_given_003_04_then_the_registrys_password_is_nowhere(seeds: Seeds) -> None:

@@ -22,12 +22,6 @@ TABS = {
     "003_06_gpuTask.yaml": 9,
     "003_12_rCars.yaml": 14,
 }
-UNKNOWN = {
-    "000_01_s3TriggerCommands.yaml": ("triggers[0].type", "io.kestra.plugin.aws.s3.Trigger"),
-    "003_02_pythonCommandsExample.yaml": ("tasks[1].type", "io.kestra.plugin.aws.s3.Upload"),
-    "003_03_apiJSONtoMongoDB.yaml": ("tasks[1].type", "io.kestra.plugin.mongodb.Load"),
-    "003_16_s3TriggerCommands.yaml": ("triggers[0].type", "io.kestra.plugin.aws.s3.Trigger"),
-}
 FRAGMENT = "004_00_caching_files.yaml"
 
 pytestmark = pytest.mark.skipif(not SEEDS.is_dir(), reason="no ../shared/seeds beside the project")
@@ -39,7 +33,7 @@ def issues(name: str) -> tuple[Issue, ...]:
     return checked.issues
 
 
-@pytest.mark.parametrize("name", [name for name in FLOWS if name not in {*TABS, *UNKNOWN, FRAGMENT}])
+@pytest.mark.parametrize("name", [name for name in FLOWS if name not in {*TABS, FRAGMENT}])
 def test_given_a_sound_flow_then_it_is_valid(name: str) -> None:
     assert [issue.text for issue in issues(name)] == []
 
@@ -52,16 +46,6 @@ def test_given_a_flow_indented_with_tabs_then_line_and_remedy_are_told(name: str
         f"Line {TABS[name]}, column 1: This line is indented with a tab. "
         "YAML allows only spaces there: replace the tab with spaces."
     )
-
-
-@pytest.mark.parametrize("name", UNKNOWN)
-def test_given_a_type_of_a_later_day_then_the_flow_is_refused_for_it_only(name: str) -> None:
-    path, type_name = UNKNOWN[name]
-
-    (told,) = issues(name)
-
-    assert (told.path, told.code) == (path, "type.unknown")
-    assert type_name in told.message
 
 
 def test_given_a_fragment_then_the_missing_tasks_are_told() -> None:

@@ -5,12 +5,20 @@ from __future__ import annotations
 import pytest
 
 from tools import compatibility
-from tools.generate_docs import PAGES, ROOT
+from tools.generate_docs import PAGES, ROOT, plugin_files
 
 
 @pytest.mark.parametrize("name", PAGES)
 def test_given_the_code_then_its_page_is_up_to_date(name: str) -> None:
     assert (ROOT / "docs" / name).read_text() == PAGES[name](), "run `make docs`"
+
+
+def test_given_the_types_then_each_has_its_page_and_there_is_no_other() -> None:
+    wanted = plugin_files()
+    there = {path: path.read_text() for path in (ROOT / "docs" / "plugins").glob("*.md")}
+
+    assert sorted(path.name for path in wanted.keys() ^ there.keys()) == [], "run `make docs`"
+    assert [path.name for path, text in wanted.items() if there[path] != text] == [], "run `make docs`"
 
 
 class TestCompatibility:

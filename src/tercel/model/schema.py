@@ -252,6 +252,25 @@ def outputs(part: type[Part]) -> dict[str, str]:
     return _told(part, "Outputs:")
 
 
+def example(part: type[Part]) -> str:
+    """The body of a flow, without `id` and `namespace`, from the section `Example:` of *part* itself; "" for none."""
+    docstring = cleandoc(part.__dict__.get("__doc__") or "")
+    _, _, rest = f"\n{docstring}".partition("\nExample:\n")
+    lines: list[str] = []
+    for line in rest.splitlines():
+        if line and not line.startswith(" "):
+            break
+        lines.append(line)
+    text = cleandoc("\n" + "\n".join(lines)).strip("\n")
+    return f"{text}\n" if text else ""
+
+
+def example_flow(part: type[Part]) -> str:
+    """The example of *part* as a whole flow; "" where there is none."""
+    body = example(part)
+    return f"id: example\nnamespace: company.team\n\n{body}" if body else ""
+
+
 def _told(part: type[Part], section: str) -> dict[str, str]:
     found: dict[str, str] = {}
     for base in reversed(part.__mro__):

@@ -4,11 +4,12 @@ Packages from outside add types by entry points of the group `tercel.plugins`: t
 the module whose import announces it by `@plugin`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
-from tercel.model.catalog import Catalog
+from tercel.model.catalog import Catalog, Offer
 
-__all__ = ["MODULES", "catalog"]
+__all__ = ["MODULES", "catalog", "installed_types"]
 
 _LANGUAGES = (
     "python",
@@ -177,7 +178,23 @@ _FAMILIES: Mapping[str, tuple[str, ...]] = {
             for prefix in ("io.kestra.plugin.core.condition", "io.kestra.core.models.conditions.types")
         ),
     ),
-    "git": ("io.kestra.plugin.git.Clone",),
+    "git.clone": ("io.kestra.plugin.git.Clone",),
+    "git.push": ("io.kestra.plugin.git.Push",),
+    "git.push_flows": ("io.kestra.plugin.git.PushFlows",),
+    "git.push_files": ("io.kestra.plugin.git.PushNamespaceFiles", "io.kestra.plugin.git.PushExecutionFiles"),
+    "git.sync_flows": ("io.kestra.plugin.git.SyncFlows", "io.kestra.plugin.git.SyncFlow"),
+    "git.sync": ("io.kestra.plugin.git.Sync",),
+    "git.sync_files": ("io.kestra.plugin.git.SyncNamespaceFiles",),
+    "aws.transfer": tuple(f"io.kestra.plugin.aws.s3.{name}" for name in ("Upload", "Download", "Downloads")),
+    "aws.objects": tuple(
+        f"io.kestra.plugin.aws.s3.{name}" for name in ("List", "Copy", "Delete", "DeleteList", "CreateBucket")
+    ),
+    "aws.trigger": ("io.kestra.plugin.aws.s3.Trigger",),
+    "mongodb.load": ("io.kestra.plugin.mongodb.Load", "io.kestra.plugin.mongodb.Bulk"),
+    "mongodb.write": tuple(
+        f"io.kestra.plugin.mongodb.{name}" for name in ("InsertOne", "InsertMany", "Update", "Delete")
+    ),
+    "mongodb.read": tuple(f"io.kestra.plugin.mongodb.{name}" for name in ("Find", "Aggregate", "Trigger")),
     "process": (
         "io.kestra.plugin.core.runner.Process",
         "io.kestra.core.models.tasks.runners.types.ProcessTaskRunner",
@@ -196,10 +213,16 @@ MODULES: dict[str, str] = {
 
 def catalog() -> Catalog:
     """The catalog of all types: those of tercel, and once one of them is not enough those of installed packages."""
-    return Catalog(MODULES, _installed)
+    return Catalog(MODULES, installed_types)
 
 
-def _installed() -> dict[str, str]:
+@lru_cache(maxsize=1)
+def installed_types() -> Mapping[str, Sequence[Offer]]:
+    """What installed packages offer, by type name; looked for once."""
     from importlib.metadata import entry_points  # noqa: PLC0415  # slow, and most flows need none of it
 
-    return {point.name: point.module for point in entry_points(group="tercel.plugins")}
+    found: dict[str, list[Offer]] = {}
+    for point in entry_points(group="tercel.plugins"):
+        package = point.module.partition(".")[0] if point.dist is None else point.dist.name
+        found.setdefault(point.name, []).append(Offer(point.module, package))
+    return found

@@ -79,6 +79,20 @@ class DateTimeBetween(_OnDate, frozen=True, kw_only=True):
     Attributes:
         after: such as `2030-01-31T12:00:00Z`.
         before: such as `2030-01-31T12:00:00Z`.
+
+    Example:
+        tasks:
+          - id: hello
+            type: io.kestra.plugin.core.log.Log
+            message: "Due at {{ trigger.date }}."
+        triggers:
+          - id: daily
+            type: io.kestra.plugin.core.trigger.Schedule
+            cron: "0 6 * * *"
+            conditions:
+              - type: io.kestra.plugin.core.condition.DateTimeBetween
+                after: "2030-01-01T00:00:00Z"
+                before: "2031-01-01T00:00:00Z"
     """
 
     decided_by = Basis.DATE
@@ -110,6 +124,21 @@ class TimeBetween(_OnDate, frozen=True, kw_only=True):
     Attributes:
         after: such as `16:30:00Z`; without an offset it is in the date's own.
         before: such as `16:30:00Z`; without an offset it is in the date's own.
+
+    Example:
+        tasks:
+          - id: hello
+            type: io.kestra.plugin.core.log.Log
+            message: "Due at {{ trigger.date }}."
+        triggers:
+          - id: in_office_hours
+            type: io.kestra.plugin.core.trigger.Schedule
+            cron: "0 * * * *"
+            timezone: Europe/Paris
+            conditions:
+              - type: io.kestra.plugin.core.condition.TimeBetween
+                after: "08:30:00"
+                before: "17:30:00"
     """
 
     decided_by = Basis.DATE
@@ -150,6 +179,19 @@ class DayWeek(_OnDate, frozen=True, kw_only=True):
 
     Attributes:
         day_of_week: the day.
+
+    Example:
+        tasks:
+          - id: hello
+            type: io.kestra.plugin.core.log.Log
+            message: "Due at {{ trigger.date }}."
+        triggers:
+          - id: daily
+            type: io.kestra.plugin.core.trigger.Schedule
+            cron: "0 6 * * *"
+            conditions:
+              - type: io.kestra.plugin.core.condition.DayWeek
+                dayOfWeek: MONDAY
     """
 
     day_of_week: Weekday
@@ -166,6 +208,20 @@ class DayWeekInMonth(_OnDate, frozen=True, kw_only=True):
     Attributes:
         day_of_week: the day.
         day_in_month: which of the month's days of that name.
+
+    Example:
+        tasks:
+          - id: hello
+            type: io.kestra.plugin.core.log.Log
+            message: "Due at {{ trigger.date }}."
+        triggers:
+          - id: daily
+            type: io.kestra.plugin.core.trigger.Schedule
+            cron: "0 6 * * *"
+            conditions:
+              - type: io.kestra.plugin.core.condition.DayWeekInMonth
+                dayOfWeek: MONDAY
+                dayInMonth: FIRST
     """
 
     day_of_week: Weekday
@@ -183,7 +239,20 @@ class DayWeekInMonth(_OnDate, frozen=True, kw_only=True):
 
 @plugin(f"{_B}.Weekend", aliases=_old("WeekendCondition"))
 class Weekend(_OnDate, frozen=True, kw_only=True):
-    """Holds on Saturdays and Sundays."""
+    """Holds on Saturdays and Sundays.
+
+    Example:
+        tasks:
+          - id: hello
+            type: io.kestra.plugin.core.log.Log
+            message: "Due at {{ trigger.date }}."
+        triggers:
+          - id: daily
+            type: io.kestra.plugin.core.trigger.Schedule
+            cron: "0 6 * * *"
+            conditions:
+              - type: io.kestra.plugin.core.condition.Weekend
+    """
 
     def test(self, context: ConditionContext) -> bool:
         """Look at the day of the week."""
@@ -197,6 +266,20 @@ class PublicHoliday(_OnDate, frozen=True, kw_only=True):
     Attributes:
         country: code of the country, such as `FR`.
         sub_division: code of a part of the country that has holidays of its own, such as `BY`.
+
+    Example:
+        tasks:
+          - id: hello
+            type: io.kestra.plugin.core.log.Log
+            message: "Due at {{ trigger.date }}."
+        triggers:
+          - id: daily
+            type: io.kestra.plugin.core.trigger.Schedule
+            cron: "0 6 * * *"
+            conditions:
+              - type: io.kestra.plugin.core.condition.PublicHoliday
+                country: DE
+                subDivision: BY
     """
 
     country: Dynamic | None = None
@@ -237,6 +320,21 @@ class Expression(Condition, frozen=True, kw_only=True):
 
     Attributes:
         expression: the expression.
+
+    Example:
+        tasks:
+          - id: hello
+            type: io.kestra.plugin.core.log.Log
+            message: "{{ trigger.flowId }} ended as {{ trigger.state }}."
+        triggers:
+          - id: after_orders
+            type: io.kestra.plugin.core.trigger.Flow
+            conditions:
+              - type: io.kestra.plugin.core.condition.ExecutionFlow
+                namespace: company.team
+                flowId: load_orders
+              - type: io.kestra.plugin.core.condition.Expression
+                expression: "{{ trigger.state == 'SUCCESS' }}"
     """
 
     expression: Dynamic
@@ -266,7 +364,24 @@ class _OfOthers(Condition, frozen=True, kw_only=True):
 
 @plugin(f"{_B}.Not", aliases=_old("NotCondition"))
 class Not(_OfOthers, frozen=True, kw_only=True):
-    """Holds where none of some conditions holds."""
+    """Holds where none of some conditions holds.
+
+    Example:
+        tasks:
+          - id: hello
+            type: io.kestra.plugin.core.log.Log
+            message: "Due at {{ trigger.date }}."
+        triggers:
+          - id: workdays
+            type: io.kestra.plugin.core.trigger.Schedule
+            cron: "0 6 * * *"
+            conditions:
+              - type: io.kestra.plugin.core.condition.Not
+                conditions:
+                  - type: io.kestra.plugin.core.condition.Weekend
+                  - type: io.kestra.plugin.core.condition.PublicHoliday
+                    country: FR
+    """
 
     def test(self, context: ConditionContext) -> bool:
         """Test them."""
@@ -275,7 +390,25 @@ class Not(_OfOthers, frozen=True, kw_only=True):
 
 @plugin(f"{_B}.Or", aliases=_old("OrCondition"))
 class Or(_OfOthers, frozen=True, kw_only=True):
-    """Holds where at least one of some conditions holds."""
+    """Holds where at least one of some conditions holds.
+
+    Example:
+        tasks:
+          - id: hello
+            type: io.kestra.plugin.core.log.Log
+            message: "Due at {{ trigger.date }}."
+        triggers:
+          - id: twice_a_week
+            type: io.kestra.plugin.core.trigger.Schedule
+            cron: "0 6 * * *"
+            conditions:
+              - type: io.kestra.plugin.core.condition.Or
+                conditions:
+                  - type: io.kestra.plugin.core.condition.DayWeek
+                    dayOfWeek: MONDAY
+                  - type: io.kestra.plugin.core.condition.DayWeek
+                    dayOfWeek: THURSDAY
+    """
 
     def test(self, context: ConditionContext) -> bool:
         """Test them."""
@@ -288,6 +421,21 @@ class ExecutionOutputs(Condition, frozen=True, kw_only=True):
 
     Attributes:
         expression: sees the outputs of the flow as `trigger.outputs`.
+
+    Example:
+        tasks:
+          - id: hello
+            type: io.kestra.plugin.core.log.Log
+            message: "{{ trigger.flowId }} ended as {{ trigger.state }}."
+        triggers:
+          - id: after_orders
+            type: io.kestra.plugin.core.trigger.Flow
+            conditions:
+              - type: io.kestra.plugin.core.condition.ExecutionFlow
+                namespace: company.team
+                flowId: load_orders
+              - type: io.kestra.plugin.core.condition.ExecutionOutputs
+                expression: "{{ trigger.outputs.rows > 10 }}"
     """
 
     expression: Dynamic
@@ -307,6 +455,19 @@ class ExecutionFlow(Condition, frozen=True, kw_only=True):
     Attributes:
         namespace: of the flow.
         flow_id: id of the flow.
+
+    Example:
+        tasks:
+          - id: hello
+            type: io.kestra.plugin.core.log.Log
+            message: "{{ trigger.flowId }} ended as {{ trigger.state }}."
+        triggers:
+          - id: after_orders
+            type: io.kestra.plugin.core.trigger.Flow
+            conditions:
+              - type: io.kestra.plugin.core.condition.ExecutionFlow
+                namespace: company.team
+                flowId: load_orders
     """
 
     namespace: str
@@ -326,6 +487,19 @@ class ExecutionNamespace(Condition, frozen=True, kw_only=True):
         namespace: the namespace, or a part of it.
         comparison: what the namespace of an execution has to do with it: be equal, begin or end with it.
         prefix: the same as the comparison PREFIX, where none is given.
+
+    Example:
+        tasks:
+          - id: hello
+            type: io.kestra.plugin.core.log.Log
+            message: "{{ trigger.flowId }} ended as {{ trigger.state }}."
+        triggers:
+          - id: after_orders
+            type: io.kestra.plugin.core.trigger.Flow
+            conditions:
+              - type: io.kestra.plugin.core.condition.ExecutionNamespace
+                namespace: company
+                comparison: PREFIX
     """
 
     namespace: str
@@ -353,6 +527,23 @@ class ExecutionStatus(Condition, frozen=True, kw_only=True):
     Attributes:
         in_: the execution is in one of these.
         not_in: the execution is in none of these.
+
+    Example:
+        tasks:
+          - id: hello
+            type: io.kestra.plugin.core.log.Log
+            message: "{{ trigger.flowId }} ended as {{ trigger.state }}."
+        triggers:
+          - id: after_orders
+            type: io.kestra.plugin.core.trigger.Flow
+            conditions:
+              - type: io.kestra.plugin.core.condition.ExecutionFlow
+                namespace: company.team
+                flowId: load_orders
+              - type: io.kestra.plugin.core.condition.ExecutionStatus
+                in:
+                  - SUCCESS
+                  - WARNING
     """
 
     in_: list[State] | None = msgspec.field(default=None, name="in")
@@ -373,6 +564,22 @@ class ExecutionLabels(Condition, frozen=True, kw_only=True):
 
     Attributes:
         labels: all of them, with these values.
+
+    Example:
+        tasks:
+          - id: hello
+            type: io.kestra.plugin.core.log.Log
+            message: "{{ trigger.flowId }} ended as {{ trigger.state }}."
+        triggers:
+          - id: after_orders
+            type: io.kestra.plugin.core.trigger.Flow
+            conditions:
+              - type: io.kestra.plugin.core.condition.ExecutionFlow
+                namespace: company.team
+                flowId: load_orders
+              - type: io.kestra.plugin.core.condition.ExecutionLabels
+                labels:
+                  team: sales
     """
 
     labels: Labels
@@ -389,6 +596,22 @@ class HasRetryAttempt(Condition, frozen=True, kw_only=True):
     Attributes:
         in_: the try ended in one of these.
         not_in: the try ended in none of these.
+
+    Example:
+        tasks:
+          - id: hello
+            type: io.kestra.plugin.core.log.Log
+            message: "{{ trigger.flowId }} ended as {{ trigger.state }}."
+        triggers:
+          - id: after_orders
+            type: io.kestra.plugin.core.trigger.Flow
+            conditions:
+              - type: io.kestra.plugin.core.condition.ExecutionFlow
+                namespace: company.team
+                flowId: load_orders
+              - type: io.kestra.plugin.core.condition.HasRetryAttempt
+                in:
+                  - FAILED
     """
 
     in_: list[State] | None = msgspec.field(default=None, name="in")
@@ -411,6 +634,22 @@ class FlowCondition(Condition, frozen=True, kw_only=True):
     Attributes:
         namespace: of the flow.
         flow_id: id of the flow.
+
+    Example:
+        tasks:
+          - id: hello
+            type: io.kestra.plugin.core.log.Log
+            message: "{{ trigger.flowId }} ended as {{ trigger.state }}."
+        triggers:
+          - id: after_orders
+            type: io.kestra.plugin.core.trigger.Flow
+            conditions:
+              - type: io.kestra.plugin.core.condition.ExecutionFlow
+                namespace: company.team
+                flowId: load_orders
+              - type: io.kestra.plugin.core.condition.FlowCondition
+                namespace: company.team
+                flowId: example
     """
 
     namespace: str
@@ -428,6 +667,22 @@ class FlowNamespaceCondition(Condition, frozen=True, kw_only=True):
     Attributes:
         namespace: the namespace.
         prefix: it is enough that the flow's namespace begins with it.
+
+    Example:
+        tasks:
+          - id: hello
+            type: io.kestra.plugin.core.log.Log
+            message: "{{ trigger.flowId }} ended as {{ trigger.state }}."
+        triggers:
+          - id: after_orders
+            type: io.kestra.plugin.core.trigger.Flow
+            conditions:
+              - type: io.kestra.plugin.core.condition.ExecutionFlow
+                namespace: company.team
+                flowId: load_orders
+              - type: io.kestra.plugin.core.condition.FlowNamespaceCondition
+                namespace: company
+                prefix: true
     """
 
     namespace: str
@@ -452,6 +707,29 @@ class MultipleCondition(Condition, frozen=True, kw_only=True):
         window_advance: former way to write `timeWindow.windowAdvance`.
         reset_on_success: after an execution was started all has to happen anew.
         conditions: what has to happen, each under a name.
+
+    Example:
+        tasks:
+          - id: hello
+            type: io.kestra.plugin.core.log.Log
+            message: Both are there.
+        triggers:
+          - id: after_both
+            type: io.kestra.plugin.core.trigger.Flow
+            conditions:
+              - type: io.kestra.plugin.core.condition.MultipleCondition
+                id: loaded
+                timeWindow:
+                  window: PT24H
+                conditions:
+                  orders:
+                    type: io.kestra.plugin.core.condition.ExecutionFlow
+                    namespace: company.team
+                    flowId: load_orders
+                  greeting:
+                    type: io.kestra.plugin.core.condition.ExecutionFlow
+                    namespace: company.team
+                    flowId: greet
     """
 
     deprecated: ClassVar[Mapping[str, str]] = {

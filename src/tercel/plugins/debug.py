@@ -13,6 +13,15 @@ class Return(RunnableTask, frozen=True, kw_only=True):
 
     Outputs:
         value: the rendered `format`; null without one.
+
+    Example:
+        tasks:
+          - id: greeting
+            type: io.kestra.plugin.core.debug.Return
+            format: "Hello {{ flow.namespace | upper }}"
+          - id: say
+            type: io.kestra.plugin.core.log.Log
+            message: "{{ outputs.greeting.value }}"
     """
 
     is_inline = True
@@ -36,6 +45,15 @@ class Log(RunnableTask, frozen=True, kw_only=True):
 
     Attributes:
         message: a text, or a list of texts.
+
+    Example:
+        tasks:
+          - id: say
+            type: io.kestra.plugin.core.log.Log
+            level: WARN
+            message:
+              - "Flow {{ flow.id }} runs."
+              - "It started at {{ execution.startDate }}."
     """
 
     is_inline = True
@@ -53,7 +71,14 @@ class Log(RunnableTask, frozen=True, kw_only=True):
 
 @plugin("io.kestra.plugin.core.debug.Echo", aliases=["io.kestra.core.tasks.debugs.Echo"])
 class Echo(RunnableTask, frozen=True, kw_only=True):
-    """Write a text to the log; the former name of Log."""
+    """Write a text to the log; the former name of Log.
+
+    Example:
+        tasks:
+          - id: say
+            type: io.kestra.plugin.core.debug.Echo
+            format: "Flow {{ flow.id }} runs."
+    """
 
     deprecated: ClassVar[Mapping[str, str]] = {"type": "Use io.kestra.plugin.core.log.Log."}
 

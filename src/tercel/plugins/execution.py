@@ -36,6 +36,16 @@ class Fail(RunnableTask, frozen=True, kw_only=True):
     Attributes:
         condition: fails unless it renders to an empty text, `false`, `0` or `-0`; without one, always.
         error_message: what is said then.
+
+    Example:
+        tasks:
+          - id: count
+            type: io.kestra.plugin.core.debug.Return
+            format: "12"
+          - id: too_few
+            type: io.kestra.plugin.core.execution.Fail
+            condition: "{{ outputs.count.value | number < 10 }}"
+            errorMessage: "Only {{ outputs.count.value }} rows came."
     """
 
     is_inline = True
@@ -57,6 +67,18 @@ class Assert(RunnableTask, frozen=True, kw_only=True):
     Attributes:
         conditions: each holds unless it renders to an empty text, `false`, `0` or `-0`, or cannot be rendered.
         error_message: what is said when one does not hold; without it, how many do not.
+
+    Example:
+        tasks:
+          - id: count
+            type: io.kestra.plugin.core.debug.Return
+            format: "12"
+          - id: check
+            type: io.kestra.plugin.core.execution.Assert
+            conditions:
+              - "{{ outputs.count.value | number >= 10 }}"
+              - "{{ outputs.count.value | number < 1000 }}"
+            errorMessage: "{{ outputs.count.value }} rows are too few or too many."
     """
 
     is_inline = True
@@ -100,6 +122,20 @@ class Exit(RunnableTask, frozen=True, kw_only=True):
 
     Attributes:
         state: the state that the execution ends in; an expression may give it, too.
+
+    Example:
+        tasks:
+          - id: anything_new
+            type: io.kestra.plugin.core.flow.If
+            condition: "{{ vars.rows is defined }}"
+            then:
+              - id: work
+                type: io.kestra.plugin.core.log.Log
+                message: "{{ vars.rows }} rows to load."
+            else:
+              - id: nothing
+                type: io.kestra.plugin.core.execution.Exit
+                state: SUCCESS
     """
 
     is_inline = True
@@ -140,6 +176,14 @@ class Labels(RunnableTask, frozen=True, kw_only=True):
 
     Attributes:
         labels: a mapping, a list of `key` and `value`, or an expression that gives either as JSON.
+
+    Example:
+        tasks:
+          - id: mark
+            type: io.kestra.plugin.core.execution.Labels
+            labels:
+              team: sales
+              day: "{{ execution.startDate | date('yyyy-MM-dd') }}"
     """
 
     is_inline = True
@@ -201,6 +245,17 @@ class SetVariables(RunnableTask, frozen=True, kw_only=True):
     Attributes:
         variables: merged into those that there are, maps deeply; or an expression that gives a map as JSON.
         overwrite: false fails when one of the variables is there already.
+
+    Example:
+        tasks:
+          - id: remember
+            type: io.kestra.plugin.core.execution.SetVariables
+            variables:
+              region: eu
+              bucket: "{{ flow.namespace }}-reports"
+          - id: say
+            type: io.kestra.plugin.core.log.Log
+            message: "{{ vars.bucket }} in {{ vars.region }}"
     """
 
     is_inline = True
@@ -228,6 +283,18 @@ class UnsetVariables(RunnableTask, frozen=True, kw_only=True):
     Attributes:
         variables: their names; or an expression that gives a list as JSON.
         ignore_missing: false fails when one of them is not there.
+
+    Example:
+        tasks:
+          - id: remember
+            type: io.kestra.plugin.core.execution.SetVariables
+            variables:
+              token: "{{ flow.id }}-1"
+          - id: forget
+            type: io.kestra.plugin.core.execution.UnsetVariables
+            variables:
+              - token
+            ignoreMissing: true
     """
 
     is_inline = True
@@ -296,6 +363,22 @@ class Count(RunnableTask, frozen=True, kw_only=True):
     Outputs:
         results: `namespace`, `flowId` and `count` of each flow that is kept.
         total: the sum of their counts.
+
+    Example:
+        tasks:
+          - id: failures
+            type: io.kestra.plugin.core.execution.Count
+            flows:
+              - namespace: company.team
+                flowId: load_orders
+            states:
+              - FAILED
+            startDate: "{{ now() | dateAdd(-1, 'DAYS') }}"
+            expression: "{{ count >= 3 }}"
+          - id: tell
+            type: io.kestra.plugin.core.log.Log
+            runIf: "{{ outputs.failures.total > 0 }}"
+            message: "It failed {{ outputs.failures.total }} times since yesterday."
     """
 
     flows: list[CountedFlow] = []
@@ -336,6 +419,26 @@ class Resume(RunnableTask, frozen=True, kw_only=True):
         namespace: of its flow; given together with `flowId`, the execution must be one of that flow.
         flow_id: of its flow.
         inputs: what the Pause asks for in its `onResume`; or an expression that gives a map as JSON.
+
+    Example:
+        tasks:
+          - id: side_by_side
+            type: io.kestra.plugin.core.flow.Parallel
+            tasks:
+              - id: wait
+                type: io.kestra.plugin.core.flow.Pause
+                onResume:
+                  - id: approved
+                    type: BOOL
+              - id: answer
+                type: io.kestra.plugin.core.execution.Resume
+                executionId: "{{ execution.id }}"
+                inputs:
+                  approved: true
+                retry:
+                  type: constant
+                  interval: PT0.5S
+                  maxAttempts: 5
     """
 
     execution_id: Dynamic | None = None
@@ -374,6 +477,17 @@ class Kill(RunnableTask, frozen=True, kw_only=True):
     Attributes:
         execution_id: of the execution.
         propagate_killing: executions that it started as subflows are killed, too.
+
+    Example:
+        tasks:
+          - id: start
+            type: io.kestra.plugin.core.flow.Subflow
+            namespace: company.team
+            flowId: wait_for_approval
+            wait: false
+          - id: stop
+            type: io.kestra.plugin.core.execution.Kill
+            executionId: "{{ outputs.start.executionId }}"
     """
 
     execution_id: Dynamic
@@ -409,6 +523,16 @@ class PurgeExecutions(RunnableTask, frozen=True, kw_only=True):
         logsCount: how many lines of their logs.
         metricsCount: how many of their metrics.
         storagesCount: how many of their files.
+
+    Example:
+        tasks:
+          - id: purge
+            type: io.kestra.plugin.core.execution.PurgeExecutions
+            namespace: company.team
+            endDate: "{{ now() | dateAdd(-30, 'DAYS') }}"
+            states:
+              - SUCCESS
+              - WARNING
     """
 
     namespace: Dynamic | None = None

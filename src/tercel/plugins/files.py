@@ -32,6 +32,26 @@ class LocalFiles(RunnableTask, frozen=True, kw_only=True):
     Outputs:
         uris: relative path to address of each captured file.
         outputFiles: the same.
+
+    Example:
+        tasks:
+          - id: work
+            type: io.kestra.plugin.core.flow.WorkingDirectory
+            tasks:
+              - id: put
+                type: io.kestra.plugin.core.storage.LocalFiles
+                inputs:
+                  settings.json: |
+                    {"region": "eu"}
+              - id: use
+                type: io.kestra.plugin.scripts.shell.Commands
+                runner: PROCESS
+                commands:
+                  - cp settings.json copy.json
+              - id: keep
+                type: io.kestra.plugin.core.storage.LocalFiles
+                outputs:
+                  - "*.json"
     """
 
     inputs: dict[str, object] | Dynamic | None = None
@@ -57,6 +77,23 @@ class Concat(RunnableTask, frozen=True, kw_only=True):
 
     Outputs:
         uri: the new file.
+
+    Example:
+        tasks:
+          - id: names
+            type: io.kestra.plugin.core.storage.Write
+            extension: .txt
+            content: |
+              Ada
+              Grace
+              Edith
+          - id: joined
+            type: io.kestra.plugin.core.storage.Concat
+            files:
+              - "{{ outputs.names.uri }}"
+              - "{{ outputs.names.uri }}"
+            separator: ";"
+            extension: .txt
     """
 
     files: list[Dynamic] | Dynamic
@@ -82,6 +119,23 @@ class Split(RunnableTask, frozen=True, kw_only=True):
 
     Outputs:
         uris: the files, in order.
+
+    Example:
+        tasks:
+          - id: names
+            type: io.kestra.plugin.core.storage.Write
+            extension: .txt
+            content: |
+              Ada
+              Grace
+              Edith
+          - id: parts
+            type: io.kestra.plugin.core.storage.Split
+            from: "{{ outputs.names.uri }}"
+            rows: 2
+          - id: say
+            type: io.kestra.plugin.core.log.Log
+            message: "{{ outputs.parts.uris | length }} files"
     """
 
     from_: Dynamic = msgspec.field(name="from")
@@ -131,6 +185,22 @@ class Size(RunnableTask, frozen=True, kw_only=True):
 
     Outputs:
         size: its bytes.
+
+    Example:
+        tasks:
+          - id: names
+            type: io.kestra.plugin.core.storage.Write
+            extension: .txt
+            content: |
+              Ada
+              Grace
+              Edith
+          - id: measure
+            type: io.kestra.plugin.core.storage.Size
+            uri: "{{ outputs.names.uri }}"
+          - id: say
+            type: io.kestra.plugin.core.log.Log
+            message: "{{ outputs.measure.size }} bytes"
     """
 
     uri: Dynamic
@@ -151,6 +221,20 @@ class Delete(RunnableTask, frozen=True, kw_only=True):
     Outputs:
         uri: the address.
         deleted: whether there was a file.
+
+    Example:
+        tasks:
+          - id: names
+            type: io.kestra.plugin.core.storage.Write
+            extension: .txt
+            content: |
+              Ada
+              Grace
+              Edith
+          - id: remove
+            type: io.kestra.plugin.core.storage.Delete
+            uri: "{{ outputs.names.uri }}"
+            errorOnMissing: true
     """
 
     uri: Dynamic
@@ -175,6 +259,19 @@ class Write(RunnableTask, frozen=True, kw_only=True):
 
     Outputs:
         uri: the file.
+
+    Example:
+        tasks:
+          - id: names
+            type: io.kestra.plugin.core.storage.Write
+            extension: .txt
+            content: |
+              Ada
+              Grace
+              Edith
+          - id: say
+            type: io.kestra.plugin.core.log.Log
+            message: "{{ read(outputs.names.uri) }}"
     """
 
     content: Dynamic
@@ -195,6 +292,18 @@ class PurgeCurrentExecutionFiles(RunnableTask, frozen=True, kw_only=True):
 
     Outputs:
         uris: addresses of what was removed.
+
+    Example:
+        tasks:
+          - id: names
+            type: io.kestra.plugin.core.storage.Write
+            extension: .txt
+            content: |
+              Ada
+              Grace
+              Edith
+          - id: clean_up
+            type: io.kestra.plugin.core.storage.PurgeCurrentExecutionFiles
     """
 
     def run(self, context: RunContext) -> Outputs:
@@ -222,6 +331,19 @@ class Reverse(RunnableTask, frozen=True, kw_only=True):
 
     Outputs:
         uri: the new file.
+
+    Example:
+        tasks:
+          - id: names
+            type: io.kestra.plugin.core.storage.Write
+            extension: .txt
+            content: |
+              Ada
+              Grace
+              Edith
+          - id: last_first
+            type: io.kestra.plugin.core.storage.Reverse
+            from: "{{ outputs.names.uri }}"
     """
 
     from_: Dynamic = msgspec.field(name="from")
@@ -324,6 +446,20 @@ class FilterItems(RunnableTask, frozen=True, kw_only=True):
         uri: the new file.
         processedItemsTotal: how many rows were read.
         droppedItemsTotal: how many of them the new file lacks.
+
+    Example:
+        tasks:
+          - id: orders
+            type: io.kestra.plugin.core.storage.Write
+            extension: .jsonl
+            content: |
+              {"order": 1, "customer": "Ada", "amount": 120}
+              {"order": 2, "customer": "Grace", "amount": 40}
+              {"order": 3, "customer": "Ada", "amount": 75}
+          - id: large
+            type: io.kestra.plugin.core.storage.FilterItems
+            from: "{{ outputs.orders.uri }}"
+            filterCondition: "{{ amount > 50 }}"
     """
 
     from_: Dynamic = msgspec.field(name="from")
@@ -375,6 +511,20 @@ class DeduplicateItems(RunnableTask, frozen=True, kw_only=True):
         numKeys: how many different keys there are.
         processedItemsTotal: how many rows were read.
         droppedItemsTotal: how many of them the new file lacks.
+
+    Example:
+        tasks:
+          - id: orders
+            type: io.kestra.plugin.core.storage.Write
+            extension: .jsonl
+            content: |
+              {"order": 1, "customer": "Ada", "amount": 120}
+              {"order": 2, "customer": "Grace", "amount": 40}
+              {"order": 3, "customer": "Ada", "amount": 75}
+          - id: latest
+            type: io.kestra.plugin.core.storage.DeduplicateItems
+            from: "{{ outputs.orders.uri }}"
+            expr: "{{ customer }}"
     """
 
     from_: Dynamic = msgspec.field(name="from")

@@ -17,6 +17,17 @@ class Set(RunnableTask, frozen=True, kw_only=True):
         overwrite: replace the value that there is; without it the task fails then.
         ttl: how long the value is kept, as a duration; for good without it.
         kv_type: what a text is to be read as before it is stored.
+
+    Example:
+        tasks:
+          - id: keep
+            type: io.kestra.plugin.core.kv.Set
+            key: last_order
+            value: 42
+            ttl: P30D
+          - id: say
+            type: io.kestra.plugin.core.log.Log
+            message: "{{ kv('last_order') }}"
     """
 
     key: Dynamic
@@ -72,6 +83,21 @@ class Get(RunnableTask, frozen=True, kw_only=True):
 
     Outputs:
         value: the value, with its type; null where there is none.
+
+    Example:
+        tasks:
+          - id: keep
+            type: io.kestra.plugin.core.kv.Set
+            key: last_order
+            value: "{{ 41 + 1 }}"
+            kvType: NUMBER
+          - id: look
+            type: io.kestra.plugin.core.kv.Get
+            key: last_order
+            errorOnMissing: true
+          - id: say
+            type: io.kestra.plugin.core.log.Log
+            message: "{{ outputs.look.value }}"
     """
 
     key: Dynamic
@@ -97,6 +123,20 @@ class GetKeys(RunnableTask, frozen=True, kw_only=True):
 
     Outputs:
         keys: the keys, sorted.
+
+    Example:
+        tasks:
+          - id: keep
+            type: io.kestra.plugin.core.kv.Set
+            key: last_order
+            value: "{{ 41 + 1 }}"
+            kvType: NUMBER
+          - id: keys
+            type: io.kestra.plugin.core.kv.GetKeys
+            prefix: last_
+          - id: say
+            type: io.kestra.plugin.core.log.Log
+            message: "{{ outputs.keys.keys | join(', ') }}"
     """
 
     prefix: Dynamic | None = None
@@ -119,6 +159,18 @@ class Delete(RunnableTask, frozen=True, kw_only=True):
 
     Outputs:
         deleted: whether there was one.
+
+    Example:
+        tasks:
+          - id: keep
+            type: io.kestra.plugin.core.kv.Set
+            key: last_order
+            value: "{{ 41 + 1 }}"
+            kvType: NUMBER
+          - id: forget
+            type: io.kestra.plugin.core.kv.Delete
+            key: last_order
+            errorOnMissing: true
     """
 
     key: Dynamic

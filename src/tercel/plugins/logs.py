@@ -34,6 +34,20 @@ class Fetch(RunnableTask, frozen=True, kw_only=True):
     Outputs:
         uri: the file, rows in Ion.
         size: how many rows it has.
+
+    Example:
+        tasks:
+          - id: work
+            type: io.kestra.plugin.core.log.Log
+            message: Something happened.
+          - id: log
+            type: io.kestra.plugin.core.log.Fetch
+            tasksId:
+              - work
+            level: INFO
+          - id: say
+            type: io.kestra.plugin.core.log.Log
+            message: "{{ read(outputs.log.uri) }}"
     """
 
     execution_id: Dynamic | None = None
@@ -111,6 +125,16 @@ class PurgeLogs(RunnableTask, frozen=True, kw_only=True):
 
     Outputs:
         count: how many were removed.
+
+    Example:
+        tasks:
+          - id: purge
+            type: io.kestra.plugin.core.log.PurgeLogs
+            namespace: company.team
+            logLevels:
+              - TRACE
+              - DEBUG
+            endDate: "{{ now() | dateAdd(-7, 'DAYS') }}"
     """
 
     namespace: Dynamic | None = None

@@ -63,6 +63,23 @@ class Publish(RunnableTask, frozen=True, kw_only=True):
 
     Outputs:
         metrics: how many were recorded.
+
+    Example:
+        tasks:
+          - id: measure
+            type: io.kestra.plugin.core.metric.Publish
+            metrics:
+              - name: orders
+                type: counter
+                value: "12"
+                tags:
+                  region: eu
+              - name: waited
+                type: timer
+                value: PT2.5S
+              - name: stock
+                type: gauge
+                value: "{{ 100 - 12 }}"
     """
 
     is_inline = True

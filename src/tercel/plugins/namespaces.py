@@ -23,6 +23,21 @@ class UploadFiles(RunnableTask, frozen=True, kw_only=True):
 
     Outputs:
         files: path in the namespace to address of each file that was put there.
+
+    Example:
+        tasks:
+          - id: names
+            type: io.kestra.plugin.core.storage.Write
+            content: Ada
+          - id: upload
+            type: io.kestra.plugin.core.namespace.UploadFiles
+            namespace: company.team
+            filesMap:
+              names.txt: "{{ outputs.names.uri }}"
+            destination: lists
+          - id: say
+            type: io.kestra.plugin.core.log.Log
+            message: "{{ read('lists/names.txt') }}"
     """
 
     namespace: Dynamic | None = None
@@ -84,6 +99,26 @@ class DownloadFiles(RunnableTask, frozen=True, kw_only=True):
 
     Outputs:
         files: path in the namespace to address of each copy.
+
+    Example:
+        tasks:
+          - id: names
+            type: io.kestra.plugin.core.storage.Write
+            content: Ada
+          - id: upload
+            type: io.kestra.plugin.core.namespace.UploadFiles
+            namespace: company.team
+            filesMap:
+              names.txt: "{{ outputs.names.uri }}"
+            destination: lists
+          - id: download
+            type: io.kestra.plugin.core.namespace.DownloadFiles
+            namespace: company.team
+            files:
+              - lists/*.txt
+          - id: say
+            type: io.kestra.plugin.core.log.Log
+            message: "{{ read(outputs.download.files['lists/names.txt']) }}"
     """
 
     namespace: Dynamic | None = None
@@ -112,6 +147,23 @@ class DeleteFiles(RunnableTask, frozen=True, kw_only=True):
     Attributes:
         namespace: that of the flow where absent.
         files: globs; one that does not start with `/` fits at any depth.
+
+    Example:
+        tasks:
+          - id: names
+            type: io.kestra.plugin.core.storage.Write
+            content: Ada
+          - id: upload
+            type: io.kestra.plugin.core.namespace.UploadFiles
+            namespace: company.team
+            filesMap:
+              names.txt: "{{ outputs.names.uri }}"
+            destination: lists
+          - id: remove
+            type: io.kestra.plugin.core.namespace.DeleteFiles
+            namespace: company.team
+            files:
+              - lists/*.txt
     """
 
     namespace: Dynamic | None = None

@@ -9,6 +9,19 @@ class OutputValues(RunnableTask, frozen=True, kw_only=True):
 
     Outputs:
         values: the rendered map.
+
+    Example:
+        tasks:
+          - id: paths
+            type: io.kestra.plugin.core.output.OutputValues
+            values:
+              folder: "{{ flow.namespace }}/{{ execution.startDate | date('yyyy-MM-dd') }}"
+              formats:
+                - csv
+                - json
+          - id: say
+            type: io.kestra.plugin.core.log.Log
+            message: "{{ outputs.paths.values.folder }}"
     """
 
     is_inline = True

@@ -73,6 +73,16 @@ class Process(TaskRunner, frozen=True, kw_only=True):
     Attributes:
         kill_grace_period: on a kill or timeout, the time between the request to end and the end by force; the
             setting `script.kill-grace` where absent.
+
+    Example:
+        tasks:
+          - id: report
+            type: io.kestra.plugin.scripts.shell.Commands
+            taskRunner:
+              type: io.kestra.plugin.core.runner.Process
+              killGracePeriod: PT10S
+            commands:
+              - echo "Runs on $(uname)"
     """
 
     kill_grace_period: timedelta | None = None

@@ -19,6 +19,12 @@ class Sleep(RunnableTask, frozen=True, kw_only=True):
 
     Attributes:
         duration: how long, such as PT10S; or an expression that gives a duration.
+
+    Example:
+        tasks:
+          - id: wait
+            type: io.kestra.plugin.core.flow.Sleep
+            duration: PT0.2S
     """
 
     duration: DynamicDuration

@@ -53,6 +53,17 @@ class Set(_StateTask, frozen=True, kw_only=True):
     Outputs:
         count: how many members the state has.
         key: what it is kept under, among the key-value pairs of the namespace.
+
+    Example:
+        tasks:
+          - id: keep
+            type: io.kestra.plugin.core.state.Set
+            name: progress
+            data:
+              last_order: 42
+          - id: say
+            type: io.kestra.plugin.core.log.Log
+            message: "It has {{ outputs.keep.count }} member."
     """
 
     data: dict[str, object] = {}
@@ -78,6 +89,21 @@ class Get(_StateTask, frozen=True, kw_only=True):
     Outputs:
         data: the state; an empty map where there is none.
         count: how many members it has.
+
+    Example:
+        tasks:
+          - id: keep
+            type: io.kestra.plugin.core.state.Set
+            name: progress
+            data:
+              last_order: 42
+          - id: look
+            type: io.kestra.plugin.core.state.Get
+            name: progress
+            errorOnMissing: true
+          - id: say
+            type: io.kestra.plugin.core.log.Log
+            message: "{{ outputs.look.data.last_order }}"
     """
 
     error_on_missing: bool = False
@@ -103,6 +129,17 @@ class Delete(_StateTask, frozen=True, kw_only=True):
 
     Outputs:
         deleted: whether there was one.
+
+    Example:
+        tasks:
+          - id: keep
+            type: io.kestra.plugin.core.state.Set
+            name: progress
+            data:
+              last_order: 42
+          - id: forget
+            type: io.kestra.plugin.core.state.Delete
+            name: progress
     """
 
     error_on_missing: bool = False

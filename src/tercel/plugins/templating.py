@@ -11,6 +11,18 @@ class TemplatedTask(RunnableTask, frozen=True, kw_only=True):
     Attributes:
         spec: the task in YAML, with its `id` and `type`; rendered before it is read. It has to be a task that does
             work on a worker. Its timeout, retries and the like are those of this one.
+
+    Example:
+        inputs:
+          - id: kind
+            type: STRING
+            defaults: log.Log
+        tasks:
+          - id: whatever
+            type: io.kestra.plugin.core.templating.TemplatedTask
+            spec: |
+              type: io.kestra.plugin.core.{{ inputs.kind }}
+              message: Made up as it runs.
     """
 
     spec: Dynamic

@@ -14,6 +14,20 @@ class Toggle(RunnableTask, frozen=True, kw_only=True):
         namespace: of the trigger's flow; without it, that of the flow that runs this task.
         flow_id: the trigger's flow; without it, the flow that runs this task.
         enabled: false disables the trigger, true enables it.
+
+    Example:
+        tasks:
+          - id: work
+            type: io.kestra.plugin.core.log.Log
+            message: This had to be done once.
+          - id: switch_off
+            type: io.kestra.plugin.core.trigger.Toggle
+            trigger: hourly
+            enabled: false
+        triggers:
+          - id: hourly
+            type: io.kestra.plugin.core.trigger.Schedule
+            cron: "@hourly"
     """
 
     trigger: Dynamic

@@ -59,6 +59,23 @@ class Schedule(_InZone, frozen=True, kw_only=True):
         late_maximum_delay: a date that could not be started for so long is left out.
         schedule_conditions: former name of `conditions`; where both are given, all have to hold.
         backfill: former way to ask for dates in the past.
+
+    Example:
+        inputs:
+          - id: region
+            type: STRING
+        tasks:
+          - id: hello
+            type: io.kestra.plugin.core.log.Log
+            message: "Due at {{ trigger.date }}."
+        triggers:
+          - id: workdays
+            type: io.kestra.plugin.core.trigger.Schedule
+            cron: "30 6 * * MON-FRI"
+            timezone: Europe/Paris
+            recoverMissedSchedules: LAST
+            inputs:
+              region: eu
     """
 
     deprecated: ClassVar[Mapping[str, str]] = {
@@ -104,6 +121,19 @@ class ScheduleOnDates(_InZone, frozen=True, kw_only=True):
 
     Attributes:
         dates_: the dates, or an expression that gives a JSON list of them; without an offset they are in `timezone`.
+
+    Example:
+        tasks:
+          - id: hello
+            type: io.kestra.plugin.core.log.Log
+            message: "Due at {{ trigger.date }}."
+        triggers:
+          - id: closing_days
+            type: io.kestra.plugin.core.trigger.ScheduleOnDates
+            timezone: Europe/Paris
+            dates:
+              - "2031-03-31T18:00:00"
+              - "2031-06-30T18:00:00"
     """
 
     dates_: list[Dynamic] | Dynamic = msgspec.field(name="dates")
@@ -336,6 +366,27 @@ class FlowTrigger(ReactingTrigger, frozen=True, kw_only=True):
 
     Attributes:
         preconditions: what has to happen besides, each by some execution, within one span of time.
+
+    Example:
+        tasks:
+          - id: hello
+            type: io.kestra.plugin.core.log.Log
+            message: Both are there.
+        triggers:
+          - id: after_both
+            type: io.kestra.plugin.core.trigger.Flow
+            preconditions:
+              id: loaded
+              timeWindow:
+                type: DURATION_WINDOW
+                window: PT24H
+              flows:
+                - namespace: company.team
+                  flowId: load_orders
+                  states: [SUCCESS]
+                - namespace: company.team
+                  flowId: greet
+                  states: [SUCCESS, WARNING]
     """
 
     preconditions: Preconditions | None = None
@@ -363,7 +414,18 @@ def _is_windowed(condition: Condition) -> bool:
 
 @plugin(f"{_NEW}.Webhook", aliases=[f"{_OLD}.Webhook"])
 class Webhook(RequestedTrigger, frozen=True, kw_only=True):
-    """Start an execution by a web request that knows the key."""
+    """Start an execution by a web request that knows the key.
+
+    Example:
+        tasks:
+          - id: hello
+            type: io.kestra.plugin.core.log.Log
+            message: "Order {{ trigger.body.order }}"
+        triggers:
+          - id: ordered
+            type: io.kestra.plugin.core.trigger.Webhook
+            key: "{{ secret('WEBHOOK_KEY') }}"
+    """
 
     def problems(self) -> Iterator[Problem]:
         """What all triggers check, the key, and conditions that need several executions."""

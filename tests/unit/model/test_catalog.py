@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from threading import Event, Thread
 from types import ModuleType
@@ -9,7 +9,7 @@ from types import ModuleType
 import pytest
 
 from tercel.errors import MissingToolError
-from tercel.model.catalog import Catalog
+from tercel.model.catalog import Catalog, Offer
 from tercel.model.source import check_flow
 from tests.unit.model.samples import CATALOG, Say, texts
 
@@ -43,9 +43,9 @@ class TestFind:
     def test_given_installed_packages_then_they_are_asked_once_and_late(self) -> None:
         asked: list[int] = []
 
-        def more() -> Mapping[str, str]:
+        def more() -> Mapping[str, Sequence[Offer]]:
             asked.append(1)
-            return {"io.more.Say": "no.such.module", "io.test.Say": "no.such.module"}
+            return {name: [Offer("no.such.module", "more")] for name in ("io.more.Say", "io.test.Say")}
 
         catalog = Catalog({"io.test.Say": "tests.unit.model.samples"}, more)
 
@@ -101,6 +101,69 @@ class TestFind:
         assert [one.message for one in check_flow(_flow("io.empty.Say"), catalog).issues] == [
             "The module empty_plugin should provide io.empty.Say and does not."
         ]
+
+
+class TestOutside:
+    def test_given_a_package_that_cannot_be_imported_then_it_is_named(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "broken_plugin.py").write_text("raise RuntimeError('no licence')\n")
+        monkeypatch.syspath_prepend(tmp_path)
+        catalog = Catalog({}, lambda: {"io.broken.Say": [Offer("broken_plugin", "acme-broken")]})
+
+        with pytest.raises(MissingToolError) as caught:
+            catalog.find("io.broken.Say")
+
+        told = (
+            "The type io.broken.Say cannot be used: its package acme-broken cannot be imported:"
+            " RuntimeError: no licence. Install what the package needs, update it, or uninstall it."
+        )
+        assert str(caught.value) == told
+        assert catalog.faults() == [told]
+
+    def test_given_two_packages_that_announce_one_type_then_both_are_named(self) -> None:
+        offers = [Offer("tests.unit.model.samples", "b"), Offer("tests.unit.model.samples", "a")]
+        catalog = Catalog({}, lambda: {"io.test.Say": offers})
+
+        assert catalog.faults() == [
+            "The type io.test.Say is provided by several packages: a, b. Uninstall all of them but one."
+        ]
+        assert catalog.package_of("io.test.Say") == "a, b"
+
+    def test_given_a_package_that_announces_a_type_of_tercels_then_tercels_is_used(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "usurping_plugin.py").write_text(
+            "from tercel.model.catalog import plugin\nfrom tercel.model.task import Part\n\n\n"
+            '@plugin("io.test.Say")\nclass Say(Part, frozen=True, kw_only=True):\n    """Another one."""\n'
+        )
+        monkeypatch.syspath_prepend(tmp_path)
+        offers = {name: [Offer("usurping_plugin", "acme")] for name in ("io.test.Say", "io.acme.Other")}
+        catalog = Catalog({"io.test.Say": "tests.unit.model.samples"}, lambda: offers)
+
+        with pytest.raises(MissingToolError, match=r"of the package acme should provide io\.acme\.Other and does not"):
+            catalog.find("io.acme.Other")  # imports the module, which announces the name of Tercel's type, too
+
+        assert catalog.find("io.test.Say") is Say
+        assert "The type io.test.Say of the package acme is not used: tercel has its own." in catalog.faults()
+
+    def test_given_a_property_that_no_yaml_can_be_turned_into_then_the_package_is_named(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "odd_plugin.py").write_text(
+            "from tercel.model.catalog import plugin\nfrom tercel.model.task import Part\n\n\n"
+            '@plugin("io.odd.Say")\nclass Say(Part, frozen=True, kw_only=True):\n    words: set[str]\n'
+        )
+        monkeypatch.syspath_prepend(tmp_path)
+        catalog = Catalog({}, lambda: {"io.odd.Say": [Offer("odd_plugin", "acme-odd")]})
+
+        with pytest.raises(MissingToolError) as caught:
+            catalog.find("io.odd.Say")
+
+        assert caught.value.message == (
+            "The type io.odd.Say of the package acme-odd cannot be used: "
+            "Say.words is annotated with set[str], which no YAML can be turned into."
+        )
 
 
 @pytest.mark.parametrize(

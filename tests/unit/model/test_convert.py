@@ -267,8 +267,8 @@ class TestTypes:
         ]
 
     def test_given_a_type_far_from_all_then_the_command_that_lists_them_is_named(self) -> None:
-        assert texts(FLOW + "  - {id: a, type: io.kestra.plugin.aws.s3.Upload, bucket: b}\n") == [
-            "Line 4, column 19 (tasks[0].type): No plugin provides the task type io.kestra.plugin.aws.s3.Upload. "
+        assert texts(FLOW + "  - {id: a, type: io.kestra.plugin.solr.Query, bucket: b}\n") == [
+            "Line 4, column 19 (tasks[0].type): No plugin provides the task type io.kestra.plugin.solr.Query. "
             "`tercel plugin list` shows every type there is."
         ]
 

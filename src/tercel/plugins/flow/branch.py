@@ -21,6 +21,24 @@ class If(FlowableTask, frozen=True, kw_only=True):
 
     Outputs:
         evaluationResult: whether the condition held.
+
+    Example:
+        inputs:
+          - id: amount
+            type: INT
+            defaults: 120
+        tasks:
+          - id: large
+            type: io.kestra.plugin.core.flow.If
+            condition: "{{ inputs.amount > 100 }}"
+            then:
+              - id: ask
+                type: io.kestra.plugin.core.log.Log
+                message: Somebody has to look at it.
+            else:
+              - id: accept
+                type: io.kestra.plugin.core.log.Log
+                message: Accepted.
     """
 
     condition: Dynamic
@@ -55,6 +73,29 @@ class Switch(FlowableTask, frozen=True, kw_only=True):
     Outputs:
         value: the rendered value.
         defaults: whether no case equals it.
+
+    Example:
+        inputs:
+          - id: country
+            type: STRING
+            defaults: FR
+        tasks:
+          - id: language
+            type: io.kestra.plugin.core.flow.Switch
+            value: "{{ inputs.country }}"
+            cases:
+              FR:
+                - id: french
+                  type: io.kestra.plugin.core.log.Log
+                  message: Bonjour
+              DE:
+                - id: german
+                  type: io.kestra.plugin.core.log.Log
+                  message: Guten Tag
+            defaults:
+              - id: english
+                type: io.kestra.plugin.core.log.Log
+                message: Hello
     """
 
     value: Dynamic

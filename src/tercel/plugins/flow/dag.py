@@ -30,6 +30,27 @@ class Dag(FlowableTask, frozen=True, kw_only=True):
 
     Attributes:
         concurrent: how many run at once; 0 is no limit.
+
+    Example:
+        tasks:
+          - id: reports
+            type: io.kestra.plugin.core.flow.Dag
+            tasks:
+              - task:
+                  id: orders
+                  type: io.kestra.plugin.core.log.Log
+                  message: Loads orders.
+              - task:
+                  id: customers
+                  type: io.kestra.plugin.core.log.Log
+                  message: Loads customers.
+              - task:
+                  id: totals
+                  type: io.kestra.plugin.core.log.Log
+                  message: Adds them up.
+                dependsOn:
+                  - orders
+                  - customers
     """
 
     tasks: Annotated[list[DagTask], msgspec.Meta(min_length=1, extra={"code": "dag.empty"})]

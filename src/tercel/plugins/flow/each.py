@@ -36,6 +36,20 @@ class ForEach(_Each, frozen=True, kw_only=True):
     Attributes:
         values: a list, or a text that renders to a JSON list; a value that comes twice runs once.
         concurrency_limit: how many values run at once; 0 is all of them.
+
+    Example:
+        tasks:
+          - id: regions
+            type: io.kestra.plugin.core.flow.ForEach
+            values: ["eu", "us", "asia"]
+            concurrencyLimit: 2
+            tasks:
+              - id: load
+                type: io.kestra.plugin.core.debug.Return
+                format: "{{ taskrun.iteration }}: {{ taskrun.value }}"
+          - id: say
+            type: io.kestra.plugin.core.log.Log
+            message: "{{ outputs.load.us.value }}"
     """
 
     values: list[object] | Dynamic
@@ -56,6 +70,16 @@ class EachSequential(_Each, frozen=True, kw_only=True):
 
     Attributes:
         value: a list, or a text that renders to a JSON list; a value that comes twice runs once.
+
+    Example:
+        tasks:
+          - id: regions
+            type: io.kestra.plugin.core.flow.EachSequential
+            value: ["eu", "us"]
+            tasks:
+              - id: load
+                type: io.kestra.plugin.core.log.Log
+                message: "Loads {{ taskrun.value }}."
     """
 
     deprecated: ClassVar[Mapping[str, str]] = {"type": "Use io.kestra.plugin.core.flow.ForEach."}
@@ -78,6 +102,17 @@ class EachParallel(_Each, frozen=True, kw_only=True):
     Attributes:
         value: a list, or a text that renders to a JSON list; a value that comes twice runs once.
         concurrent: how many tasks run at once; 0 is no limit.
+
+    Example:
+        tasks:
+          - id: regions
+            type: io.kestra.plugin.core.flow.EachParallel
+            value: ["eu", "us"]
+            concurrent: 2
+            tasks:
+              - id: load
+                type: io.kestra.plugin.core.log.Log
+                message: "Loads {{ taskrun.value }}."
     """
 
     deprecated: ClassVar[Mapping[str, str]] = {"type": "Use io.kestra.plugin.core.flow.ForEach."}

@@ -56,6 +56,25 @@ class ForEachItem(FlowableTask, frozen=True, kw_only=True):
         wait: end with them; otherwise as soon as they are started.
         transmit_failed: end in the worst of their states; otherwise in SUCCESS.
         schedule_date: they start then.
+
+    Example:
+        tasks:
+          - id: names
+            type: io.kestra.plugin.core.storage.Write
+            extension: .txt
+            content: |
+              Ada
+              Grace
+              Edith
+          - id: greet
+            type: io.kestra.plugin.core.flow.ForEachItem
+            items: "{{ outputs.names.uri }}"
+            batch:
+              rows: 2
+            namespace: company.team
+            flowId: greet
+            inputs:
+              name: "{{ read(taskrun.items) | trim }}"
     """
 
     items: Dynamic

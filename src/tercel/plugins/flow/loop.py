@@ -46,6 +46,20 @@ class LoopUntil(LoopingTask, frozen=True, kw_only=True):
 
     Outputs:
         iterationCount: how many rounds were begun.
+
+    Example:
+        tasks:
+          - id: wait_for_it
+            type: io.kestra.plugin.core.flow.LoopUntil
+            condition: "{{ outputs.look.value == 'ready' }}"
+            checkFrequency:
+              interval: PT0.1S
+              maxIterations: 10
+            failOnMaxReached: true
+            tasks:
+              - id: look
+                type: io.kestra.plugin.core.debug.Return
+                format: "{{ outputs.wait_for_it.iterationCount < 3 ? 'not yet' : 'ready' }}"
     """
 
     tasks: Annotated[list[Task], msgspec.Meta(min_length=1)]

@@ -33,6 +33,20 @@ class Pause(PausingTask, frozen=True, kw_only=True):
 
     Outputs:
         onResume: what was given.
+
+    Example:
+        tasks:
+          - id: approval
+            type: io.kestra.plugin.core.flow.Pause
+            pauseDuration: PT0.5S
+            behavior: RESUME
+            onResume:
+              - id: reason
+                type: STRING
+                defaults: Nobody was there.
+          - id: send
+            type: io.kestra.plugin.core.log.Log
+            message: It goes on.
     """
 
     deprecated: ClassVar[Mapping[str, str]] = {"tasks": "Write the tasks after the Pause."}

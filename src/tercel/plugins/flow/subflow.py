@@ -72,6 +72,20 @@ class Subflow(StartsFlow, frozen=True, kw_only=True):
         executionId: the other execution's id.
         state: its state.
         outputs: its outputs.
+
+    Example:
+        tasks:
+          - id: greet
+            type: io.kestra.plugin.core.flow.Subflow
+            namespace: company.team
+            flowId: greet
+            inputs:
+              name: Grace
+            labels:
+              calledBy: "{{ flow.id }}"
+          - id: say
+            type: io.kestra.plugin.core.log.Log
+            message: "{{ outputs.greet.outputs.text }}"
     """
 
     deprecated: ClassVar[Mapping[str, str]] = {"outputs": "Give the other flow `outputs`."}

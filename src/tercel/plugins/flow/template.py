@@ -44,6 +44,15 @@ class Template(FlowableTask, frozen=True, kw_only=True):
 
     Outputs:
         args: the rendered ones.
+
+    Example:
+        tasks:
+          - id: greet
+            type: io.kestra.plugin.core.flow.Template
+            namespace: company.team
+            templateId: greeting
+            args:
+              name: Grace
     """
 
     deprecated: ClassVar[Mapping[str, str]] = {"type": "Use io.kestra.plugin.core.flow.Subflow."}

@@ -34,6 +34,32 @@ class WorkingDirectory(DirectoryTask, frozen=True, kw_only=True):
 
     Outputs:
         outputFiles: path of each captured file to its address in internal storage.
+
+    Example:
+        tasks:
+          - id: report
+            type: io.kestra.plugin.core.flow.WorkingDirectory
+            cache:
+              patterns:
+                - seen.txt
+              ttl: P7D
+            inputFiles:
+              names.txt: |
+                Grace
+                Ada
+            outputFiles:
+              - "*.sorted"
+            tasks:
+              - id: order
+                type: io.kestra.plugin.scripts.shell.Commands
+                runner: PROCESS
+                commands:
+                  - sort names.txt > names.sorted
+              - id: remember
+                type: io.kestra.plugin.scripts.shell.Commands
+                runner: PROCESS
+                commands:
+                  - cat names.sorted >> seen.txt
     """
 
     def problems(self) -> Iterator[Problem]:

@@ -21,7 +21,9 @@ def _announce(language: Language, script: type[ScriptTask], commands: type[Scrip
         ("Script", script, f"Run a {language.title} script that is written in the flow, by {how}."),
         ("Commands", commands, f"Run commands where there is {language.title}, one after the other in one shell."),
     ):
+        type_name = f"{_TYPES}.{language.name}.{kind}"
         doc = summary + (base.__doc__ or "")[len((base.__doc__ or "").partition("\n")[0]) :]
+        doc = f"{doc.rstrip()}\n\n    Example:\n{_example(language, type_name)}"
         made = msgspec.defstruct(
             f"{language.name.capitalize()}{kind}",
             [],
@@ -31,7 +33,17 @@ def _announce(language: Language, script: type[ScriptTask], commands: type[Scrip
             frozen=True,
             kw_only=True,
         )
-        plugin(f"{_TYPES}.{language.name}.{kind}")(cast("type[ScriptTask]", made))
+        plugin(type_name)(cast("type[ScriptTask]", made))
+
+
+def _example(language: Language, type_name: str) -> str:
+    """The lines of the section `Example`."""
+    lines = ["tasks:", "  - id: hello", f"    type: {type_name}", f"    containerImage: {language.image}"]
+    if type_name.endswith(".Script"):
+        lines += ["    script: |", *(f"      {line}" for line in language.hello.splitlines())]
+    else:
+        lines += ["    commands:", *(f"      - {command}" for command in language.commands)]
+    return "".join(f"{' ' * 8}{line}".rstrip() + "\n" for line in lines)
 
 
 for _language in LANGUAGES.values():

@@ -40,6 +40,23 @@ class Docker(DockerProperties, frozen=True, kw_only=True):
         kill_grace_period: on a kill or timeout, the time between the request to end and the end by force.
         resume: accepted from other flows.
         reuse_container: False for a container of its own inside a WorkingDirectory, too.
+
+    Example:
+        tasks:
+          - id: report
+            type: io.kestra.plugin.scripts.shell.Commands
+            containerImage: ubuntu
+            taskRunner:
+              type: io.kestra.plugin.scripts.runner.docker.Docker
+              pullPolicy: IF_NOT_PRESENT
+              memory:
+                memory: 256MB
+              cpu:
+                cpus: 0.5
+            commands:
+              - echo "Runs on $(uname)" > where.txt
+            outputFiles:
+              - where.txt
     """
 
     def run(
