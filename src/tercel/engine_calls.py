@@ -3,6 +3,7 @@
 Tasks run in threads of workers, so that a call blocks nothing but its own task.
 """
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 
@@ -197,7 +198,7 @@ class TaskCalls:
         """Save flows and delete others, or say what would change."""
         flows = [self._operations.read_flow(source) for source in sources]
         names = [(flow.namespace, flow.id) for flow in flows]
-        twice = next((name for name in names if names.count(name) > 1), None)
+        twice = next((name for name, count in Counter(names).items() if count > 1), None)
         if twice is not None:
             raise InvalidFlowError(f"The flow {twice[1]!r} of the namespace {twice[0]!r} is given more than once.")
         known = {(one.namespace, one.id): one for one in run(self._operations.saved_flows())}
