@@ -62,7 +62,7 @@ def test_given_requests_side_by_side_then_each_gets_its_own_answer(home: Home) -
 
 
 def test_given_a_mistake_of_ours_then_the_client_learns_nothing_of_it(
-    serve: type[Api], capfd: pytest.CaptureFixture[str]
+    serve: type[Api], caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(_: Call) -> None:
         raise ZeroDivisionError("the inner reason")
@@ -76,7 +76,8 @@ def test_given_a_mistake_of_ours_then_the_client_learns_nothing_of_it(
         "message": "Internal server error",
         "_links": {"self": [{"href": "/api/v1/fail", "templated": False}]},
     }
-    assert "ZeroDivisionError: the inner reason" in capfd.readouterr().err
+    assert "No answer to GET /api/v1/fail could be made." in caplog.text
+    assert "ZeroDivisionError: the inner reason" in caplog.text
 
 
 def test_given_a_form_then_its_parts_come_in_order_and_files_are_streamed(serve: type[Api]) -> None:

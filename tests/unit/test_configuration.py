@@ -227,13 +227,23 @@ class TestUnknownKeys:
         assert texts(configuration) == {"url": "a"}
 
     def test_given_keys_of_the_framework_then_nothing_is_said(self) -> None:
-        configuration = of("micronaut: {executors: {io: {type: FIXED}}}\nlogger: {levels: {io.kestra: DEBUG}}")
+        configuration = of("micronaut: {executors: {io: {type: FIXED}}}\nlogger: {levels: {org.apache: DEBUG}}")
 
         assert configuration.warnings == []
         assert [note.key for note in configuration.without_effect] == [
             "micronaut.executors.io.type",
-            "logger.levels.io.kestra",
+            "logger.levels.org.apache",
         ]
+
+    def test_given_the_levels_of_loggers_then_they_are_those_of_the_server_and_of_tasks(self) -> None:
+        configuration = of("logger.levels: {io.kestra: debug, flow: 'OFF'}\nkestra.server.access-log.enabled: false")
+
+        assert configuration.warnings == []
+        assert {field: one.text for field, one in configuration.given.items()} == {
+            "log_level": "debug",
+            "task_log_level": "OFF",
+            "logs_requests": "false",
+        }
 
 
 class TestTexts:

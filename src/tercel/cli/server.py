@@ -4,8 +4,7 @@ import gc
 import logging
 import os
 import signal
-from collections.abc import Generator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from time import monotonic
 from types import FrameType
@@ -79,7 +78,8 @@ def _serve(settings: Settings, log: ServerLog) -> None:
         from tercel.api import create_app  # noqa: PLC0415  # only this command serves HTTP
     except ModuleNotFoundError as error:
         raise MissingToolError(f"The server needs {error.name}.", "Install it: pip install 'tercel[server]'") from error
-    with _opened(settings, stop) as engine, _observed(engine, log):
+    with ExitStack() as after, _opened(settings, stop) as engine:
+        _observe(engine, log, after)
         options = _options(settings)
         http = _listening(create_app(engine, options), _host(settings, options), settings)
         try:
@@ -114,25 +114,17 @@ def _opened(settings: Settings, stop: Bell) -> "Engine":
                 raise
 
 
-@contextmanager
-def _observed(engine: "Engine", log: ServerLog) -> Generator[None]:
-    """While the block runs, what happens is said, and traced where that is wanted."""
-    tracer = None
+def _observe(engine: "Engine", log: ServerLog, after: ExitStack) -> None:
+    """Say what happens, and trace it where that is wanted, until the engine is closed; *after* ends when it is."""
+    changed = None
     if engine.settings.traces == "otlp":
         from tercel.tracing import Tracer  # noqa: PLC0415  # seldom wanted
 
         tracer = Tracer()
+        after.callback(tracer.close)
+        changed = tracer.changed
     log.start(engine.mask)
-    stop = engine.watch(
-        None if tracer is None else tracer.changed,
-        log.tell_tasks if engine.settings.task_log_level != "OFF" else None,
-    )
-    try:
-        yield
-    finally:
-        stop()
-        if tracer is not None:
-            tracer.close()
+    engine.watch(changed, log.tell_tasks if engine.settings.task_log_level != "OFF" else None)
 
 
 def _options(settings: Settings) -> "Options":
