@@ -10,7 +10,6 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from logging.handlers import QueueHandler
 from queue import Full, Queue
 from threading import Thread
 from types import TracebackType
@@ -138,19 +137,15 @@ def tell_request(method: str, path: str, status: int, facts: Mapping[str, object
     )
 
 
-class _Entrance(QueueHandler):
+class _Entrance(logging.Handler):
     """Puts records into a queue as long as there is room."""
 
     def __init__(self, queue: "Queue[logging.LogRecord | None]") -> None:
-        super().__init__(queue)
+        super().__init__()
         self._waiting = queue
         self._dropped = 0
 
-    def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
-        """The record itself: it stays in this process."""
-        return record
-
-    def enqueue(self, record: logging.LogRecord) -> None:
+    def emit(self, record: logging.LogRecord) -> None:
         """Put it there, unless nobody has taken anything for long."""
         try:
             if self._dropped and self._waiting.qsize() < _MOST_WAITING // 2:
