@@ -18,6 +18,7 @@ $(STAMP): requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	$(BIN)/python -m compileall -q src # where Python may not write by itself, every process would compile it again
 	@touch $@
 
 packages: ## what the tests need from Debian (root only; elsewhere the tests say what they skip)
