@@ -11,13 +11,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from threading import Thread
 from urllib.request import urlopen
 
 import httpx
@@ -87,7 +85,8 @@ def start_server(home: Path) -> Server:
         found = re.search(r"Running on (http://\S+),", line)
         if found:
             server = Server(process, found[1])
-            Thread(target=deque, args=(process.stderr, 0), daemon=True).start()  # what it says is read to its end
+            # What it says is read to its end, by a process of its own: nothing here is to take time.
+            subprocess.Popen(["cat"], stdin=process.stderr, stdout=subprocess.DEVNULL)
             urlopen(f"{found[1]}/health").close()  # httpx would first read the certificates of all the world
             return server
     sys.exit("The server did not start.")

@@ -9,9 +9,10 @@ import logging
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
-from queue import Full, Queue
-from threading import Thread
+from queue import Empty, Full, Queue
+from threading import Event, Thread
 from types import TracebackType
 from typing import Literal, TextIO
 
@@ -22,6 +23,8 @@ Level = Literal["TRACE", "DEBUG", "INFO", "WARN", "ERROR", "OFF"]
 
 _MOST_WAITING = 5_000
 _PATIENCE_S = 2.0
+_PAUSE_S = 0.05
+_AT_ONCE = 500
 
 _NUMBERS: Mapping[str, int] = {
     "TRACE": 5,
@@ -65,9 +68,11 @@ class ServerLog:
         self._queue: Queue[logging.LogRecord | None] = Queue(_MOST_WAITING)
         self._entrance = _Entrance(self._queue)
         self._form = _Json() if form == "json" else _Text()
-        self._stream = _Stream(stream or sys.stderr)
+        self._out = stream or sys.stderr
+        self._stream = _Stream(self._out)
         self._stream.setFormatter(self._form)
         self._writer: Thread | None = None
+        self._closing = Event()
         self._root.addHandler(self._stream)
 
     def start(self, mask: Callable[[str], str]) -> None:
@@ -79,8 +84,25 @@ class ServerLog:
         self._root.addHandler(self._entrance)
 
     def _write(self) -> None:
-        while (record := self._queue.get()) is not None:
-            self._stream.handle(record)
+        is_open = True
+        while is_open:
+            records = [self._queue.get()]
+            with suppress(Empty):
+                while len(records) < _AT_ONCE:
+                    records.append(self._queue.get_nowait())
+            is_open = None not in records
+            with suppress(OSError, ValueError):  # nobody can be told that nobody can be told
+                self._out.write("".join(self._line(one) for one in records if one is not None))
+                self._out.flush()
+            if len(records) < _AT_ONCE:
+                # What comes meanwhile is written together: a thread that woke for each line would hold up all others.
+                self._closing.wait(_PAUSE_S)
+
+    def _line(self, record: logging.LogRecord) -> str:
+        try:
+            return f"{self._form.format(record)}\n"
+        except Exception as error:  # of whoever has called its logger wrongly
+            return f"{record.name}: {record.msg!r} cannot be said: {error}\n"
 
     def tell_tasks(self, entries: Sequence[LogEntry]) -> None:
         """Say what tasks have logged, secrets already masked."""
@@ -106,6 +128,7 @@ class ServerLog:
             logging.getLogger(name).setLevel(logging.NOTSET)
         if self._writer is None:
             return
+        self._closing.set()
         try:
             self._queue.put(None, timeout=_PATIENCE_S)
         except Full:  # what still waits is lost, as whoever reads has stopped to

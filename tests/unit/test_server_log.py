@@ -162,7 +162,7 @@ class TestWaiting:
             while not dropped:
                 line = reader.readline()
                 read += line.endswith("x\n")
-                if read == 4_000:  # there is room again
+                if read == 4_500:  # there is room again
                     logger.info("later")
                 if "dropped" in line:
                     dropped = int(line.split("tercel: ")[1].split()[0])
@@ -170,6 +170,14 @@ class TestWaiting:
 
         assert read + dropped == 20_000
         assert "lines were dropped, as nobody read them in time." in line
+
+    def test_given_a_line_that_cannot_be_made_then_the_others_are_said(self) -> None:
+        with saying() as (_, said):
+            tell_request("GET", "/without-facts", 200, {})
+            logging.getLogger("tercel").info("next")
+
+        assert said.getvalue().startswith("access: '%s %s' cannot be said: 'length'\n")
+        assert said.getvalue().endswith("INFO  tercel: next\n")
 
     def test_given_a_reader_that_has_gone_then_closing_ends(self) -> None:
         reading, writing = os.pipe()
