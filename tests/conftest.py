@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +23,10 @@ if TYPE_CHECKING:
 
 if os.environ.get("TERCEL_LAYERS") == "userns" and os.geteuid() != 0:
     enter_user_namespace()  # as long as this process has one thread
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_thread() is threading.main_thread():
+    # As in a job that a shell has put into the background: what tests start would ignore it, too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("tercel", derandomize=True, deadline=None, database=None, max_examples=60)
 settings.load_profile("tercel")
