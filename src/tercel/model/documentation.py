@@ -122,7 +122,7 @@ def kind_text(kind: Kind, *, is_plural: bool = False) -> str:
 
     Example:
         >>> kind_text(Either(kinds=(Text(), ListOf(item=Text()))))
-        'text or list of texts'
+        'list of texts or text'
     """
     match kind:
         case Text(is_duration=True) | Duration():
@@ -147,10 +147,14 @@ def kind_text(kind: Kind, *, is_plural: bool = False) -> str:
         case Nested(part=part):
             return _counted(part.family, is_plural) if is_family(part) else part_name(part)
         case Either():
-            return " or ".join(dict.fromkeys(kind_text(one, is_plural=is_plural) for one in kind.kinds))
+            # In an order of our own: `bool | str` and `str | bool` are one object to Python, whichever came first.
+            kinds = sorted(kind.kinds, key=lambda one: _ORDER.index(type(one)) if type(one) in _ORDER else len(_ORDER))
+            return " or ".join(dict.fromkeys(kind_text(one, is_plural=is_plural) for one in kinds))
         case _:
             return _counted("any value", is_plural)
 
+
+_ORDER: tuple[type[Kind], ...] = (Flag, Number, Choice, Duration, Moment, LabelMap, ListOf, MapOf, Nested, Text)
 
 _MOMENTS: Mapping[type, str] = {datetime: "instant", date: "date", time: "time of day"}
 
