@@ -19,6 +19,7 @@ from tercel.errors import (
     TercelError,
     UserError,
 )
+from tercel.expression import is_truthy_text
 from tercel.model.catalog import plugin
 from tercel.model.condition import Condition, ConditionContext
 from tercel.model.duration import parse_duration
@@ -71,6 +72,7 @@ __all__ = [
     "TercelError",
     "UserError",
     "handed_down",
+    "is_truthy_text",
     "parse_duration",
     "plugin",
     "with_property",

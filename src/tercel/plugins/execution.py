@@ -21,10 +21,10 @@ from tercel.plugin_api import (
     RunnableTask,
     State,
     TaskFailedError,
+    is_truthy_text,
     plugin,
 )
 
-_FALSE = frozenset({"", "false", "0", "-0"})
 _ZONE_NAME = re.compile(r"\[[^\]]*\]$")
 _LONGEST_QUOTE = 100
 
@@ -572,7 +572,7 @@ class PurgeExecutions(RunnableTask, frozen=True, kw_only=True):
 
 
 def _is_true(context: RunContext, value: bool | str) -> bool:
-    return context.render(value) not in _FALSE if isinstance(value, str) else value
+    return is_truthy_text(context.render(value)) if isinstance(value, str) else value
 
 
 def _rendered_map(context: RunContext, name: str, value: Mapping[str, object] | str) -> dict[str, object]:

@@ -1,8 +1,6 @@
 """Triggers switched on and off by flows: Toggle."""
 
-from tercel.plugin_api import Dynamic, Outputs, RunContext, RunnableTask, plugin
-
-_FALSE = frozenset({"", "false", "0", "-0"})
+from tercel.plugin_api import Dynamic, Outputs, RunContext, RunnableTask, is_truthy_text, plugin
 
 
 @plugin("io.kestra.plugin.core.trigger.Toggle", aliases=["io.kestra.core.tasks.trigger.Toggle"])
@@ -37,7 +35,7 @@ class Toggle(RunnableTask, frozen=True, kw_only=True):
 
     def run(self, context: RunContext) -> Outputs:
         """Have the engine do it."""
-        enabled = context.render(self.enabled) not in _FALSE if isinstance(self.enabled, str) else self.enabled
+        enabled = is_truthy_text(context.render(self.enabled)) if isinstance(self.enabled, str) else self.enabled
         context.engine.set_trigger_disabled(
             context.render(self.namespace),
             context.render(self.flow_id),

@@ -8,11 +8,11 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from io import BufferedReader, RawIOBase
 from threading import Event
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 from urllib.parse import urlencode
 
+from tercel.item_files import stream_of
 from tercel.plugin_api import RunContext, TaskFailedError
 from tercel.plugins.aws.connection import Place
 
@@ -64,9 +64,8 @@ class Download:
         """Store it as *name* in internal storage, as a whole or not at all, and give its URI."""
         blocks = self._blocks(context.stop_if_killed)
         try:
-            stream = BufferedReader(_Blocks(blocks), 1 << 20)
             try:
-                return context.save_stream(cast("BinaryIO", stream), name)
+                return context.save_stream(stream_of(blocks), name)
             except OSError as error:
                 raise TaskFailedError(
                     f"{self._place} cannot be stored: {error.strerror or error}.",
@@ -134,29 +133,6 @@ def fetch(
 def plain_etag(etag: str | None) -> str:
     """An ETag without its quotes."""
     return (etag or "").strip('"')
-
-
-class _Blocks(RawIOBase):
-    """What blocks come to as one file."""
-
-    def __init__(self, blocks: Iterator[bytes]) -> None:
-        self._blocks = blocks
-        self._rest = memoryview(b"")
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any, /) -> int:
-        """Give some of the next bytes."""
-        while not self._rest:
-            block = next(self._blocks, None)
-            if block is None:
-                return 0
-            self._rest = memoryview(block)
-        taken = min(len(buffer), len(self._rest))
-        buffer[:taken] = self._rest[:taken]
-        self._rest = self._rest[taken:]
-        return taken
 
 
 def _whole(read: Callable[[], bytes], length: int) -> bytes | None:

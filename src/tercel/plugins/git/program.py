@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple, Protocol
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-from tercel.plugin_api import MissingToolError, RunContext, TaskFailedError
+from tercel.plugin_api import MissingToolError, RunContext, TaskFailedError, is_truthy_text
 
 # Answers for the repository's own host alone: submodules and redirects may lead to others.
 _ASKPASS = """#!/bin/sh
@@ -279,4 +279,4 @@ def rendered(context: RunContext, template: str | None) -> str | None:
 
 def is_on(context: RunContext, value: bool | str) -> bool:
     """A flag, or a text that renders to one."""
-    return context.render(value).strip() not in {"", "false", "0", "-0"} if isinstance(value, str) else value
+    return is_truthy_text(context.render(value).strip()) if isinstance(value, str) else value
