@@ -64,7 +64,6 @@ NOT_YET: Mapping[str, str] = {
     "task.workerGroup.fallback": "comes with workers of their own; there always is one now",
     "core.http.*.options.{connectionPoolIdleTimeout,logLevel}": "accepted, without effect",
     "core.kv.PurgeKV": "expired keys are never seen",
-    "core.trigger.Webhook.key": "checked; the server that answers requests comes with the API",
     "git.Clone.{cloneAllBranches,noProxy}": "accepted, without effect",
     "git.{SyncDashboards,PushDashboards}": "there are no dashboards",
     "git.{NamespaceSync,TenantSync}": "SyncFlows, SyncNamespaceFiles and their Push tasks work in one direction each",

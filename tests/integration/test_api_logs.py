@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from threading import Barrier, Thread
+from threading import Barrier, Event, Thread
 from typing import Any
 
 import httpx
@@ -97,6 +97,30 @@ class TestFollow:
         expected = {name: [f"{name} {at}" for at in range(2000)] for name in ("a", "b", "c")}
         for messages in found:
             assert {name: [one for one in messages if one.startswith(name)] for name in expected} == expected
+
+    def test_given_an_end_with_lines_still_to_be_written_then_those_written_do_not_wait_for_them(
+        self, api: Api
+    ) -> None:
+        execution_id = paused(api)
+        logs = api.engine._store.logs
+        logs.write_logs(lines(execution_id, ["written"]))
+        logs.flush().wait()
+        api.engine.call(api.engine.operations.kill(execution_id))
+        until(lambda: not api.engine.call(api.engine.operations.get_execution(execution_id)).is_open)
+        is_read = Event()
+        was_read: list[bool] = []
+        stop = logs.listen(lambda _: was_read.append(is_read.wait(10)))
+        logs.write_logs(lines(execution_id, ["to be written"]))
+
+        with api.client.stream("GET", f"{MAIN}/logs/{execution_id}/follow") as response:
+            messages = followed(response)
+            first = next(messages)
+            is_read.set()
+            rest = list(messages)
+
+        stop()
+        assert (first, rest) == ("written", ["to be written"])
+        assert set(was_read) == {True}
 
     def test_given_another_process_writes_then_its_lines_come_too(self, api: Api) -> None:
         execution_id = paused(api)

@@ -31,6 +31,7 @@ def test_given_json_then_requests_and_tasks_are_lines_of_it_and_secrets_are_in_n
         started = client.post("/api/v1/executions/webhook/company.team/hook/a-key-of-mine").json()
         client.get("/ping")
         client.get("/health")
+        flow_of_that_name = client.get("/api/v1/flows/company.team/health")
         url = f"/api/v1/executions/{started['id']}/follow"
         assert "end" in client.get(url).text
 
@@ -42,6 +43,7 @@ def test_given_json_then_requests_and_tasks_are_lines_of_it_and_secrets_are_in_n
     assert [(line["method"], line["path"], line["status"]) for line in lines if line["logger"] == "access"] == [
         ("POST", "/api/v1/flows", 200),
         ("POST", "/api/v1/executions/webhook/company.team/hook/***", 200),
+        ("GET", flow_of_that_name.url.path, 404),
         ("GET", url, 200),
     ]
     [said] = [line for line in lines if line["logger"] == "flow"]

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 _LOGGER = logging.getLogger("tercel.api")
 
 _UNTOLD = ("/ping", "/health", "/health/liveness", "/health/readiness", "/prometheus")
-"""Ends of addresses that are asked for every few seconds; nobody wants to read of them."""
+"""Addresses that are asked for every few seconds; nobody wants to read of them."""
 
 _WEBHOOK_KEY = re.compile(r"(/executions/webhook/[^/]+/[^/]+/)[^/]+")
 
@@ -105,7 +105,7 @@ class Api:
         finally:
             with suppress(Exception):
                 await request.close()
-            if self.options.logs_requests and not raw.endswith(_UNTOLD):
+            if self.options.logs_requests and raw.removeprefix(self.options.context_path) not in _UNTOLD:
                 who = {"user": scope["user"]} if scope.get("user") else {}
                 facts = {"length": sent.length, "duration": round((monotonic() - begun) * 1000, 1), **who}
                 address = cast("tuple[str, int] | None", scope.get("client"))

@@ -265,13 +265,14 @@ async def _followed(call: Call, wanted: _Wanted) -> AsyncIterator[bytes]:
     after, most_chunks = 0, 1
     last_sent = time.monotonic()
     over_since: float | None = None
+    has_read = False
     try:
         while True:
             execution = await in_thread(lambda: call.run(call.operations.find_execution(execution_id)))
             if execution is None:
                 return
             is_open = execution.is_open
-            if not is_open:
+            if not is_open and has_read:
                 await call.operations.write_logs()
             is_last = False
             while not is_last:
@@ -286,6 +287,8 @@ async def _followed(call: Call, wanted: _Wanted) -> AsyncIterator[bytes]:
             if is_open:
                 over_since = None
                 await bell.next(_POLL_S)
+            elif not has_read:
+                pass  # what is still to be written would have kept the first line waiting
             elif over_since is None:
                 over_since = now
                 await bell.next(_LINGER_S)
@@ -293,6 +296,7 @@ async def _followed(call: Call, wanted: _Wanted) -> AsyncIterator[bytes]:
                 await bell.next(_LINGER_S - (now - over_since))
             else:
                 return
+            has_read = True
             if time.monotonic() - last_sent > SIGN_OF_LIFE_S:
                 yield b":\n\n"
                 last_sent = time.monotonic()
