@@ -262,6 +262,18 @@ class TestTaskRunner:
         assert time.monotonic() - started < 5
         assert survivors(context) == []
 
+    def test_given_output_that_goes_through_another_process_then_its_end_is_there_too(
+        self, make: Callable[[float], TaskRunner], context: DirectoryContext
+    ) -> None:
+        printed = Printed()
+        numbers = "".join(f"{number}\n" for number in range(1, 1001))
+
+        code = make(5).run(shell(context, "mkfifo p; tee log.txt < p & exec > p; seq 1000"), context, printed)
+
+        assert code == 0
+        assert printed.stdout.decode() == numbers
+        assert (context.working_directory / "log.txt").read_text() == numbers
+
     def test_given_a_sink_that_fails_then_the_error_comes_through_and_nothing_is_left(
         self, make: Callable[[float], TaskRunner], context: DirectoryContext
     ) -> None:

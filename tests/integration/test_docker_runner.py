@@ -274,6 +274,7 @@ class TestEnds:
         try:
             assert states(ran) == {"a": "SUCCESS"}
             assert left["State"] == "running"
+            assert outputs(ran, "a")["taskRunner"] == {"containerId": left["Id"]}
             until(lambda: client.api.logs(left["Id"]) == b"on its own\n")
         finally:
             client.api.remove_container(left["Id"], force=True)
@@ -283,6 +284,12 @@ class TestEnds:
 
         [left] = containers(client, execution_id=ran.execution.id)
         client.api.remove_container(left["Id"], force=True)
+        assert outputs(ran, "a") == {
+            "exitCode": 3,
+            "vars": {},
+            "outputFiles": {},
+            "taskRunner": {"containerId": left["Id"]},
+        }
         assert left["State"] == "exited"
         assert left["Status"].startswith("Exited (3)")
 
@@ -403,9 +410,38 @@ class TestWorkingDirectory:
         assert ran.state == "SUCCESS", "\n".join(entry.message for entry in ran.logs)
         names = {run.task_id: ran.output_lines(run.task_id)[0] for run in ran.runs if run.task_id != "wd"}
         assert names["a"] == names["b"] == names["c"]
+        ids = {run.task_id: dict(run.outputs)["taskRunner"]["containerId"] for run in ran.runs if run.task_id != "wd"}
+        assert all(ids[task_id].startswith(name) for task_id, name in names.items())
         assert len(set(names.values())) == len(names) - 2
         assert ran.output_lines("a")[1:] == ["1"]
         assert ran.output_lines("b")[1:] == ["mine", "-", "0"]
+        assert none_is_left(client, ran)
+
+    @pytest.mark.parametrize("end", ["one.kill()", "one.remove(force=True)"])
+    def test_given_a_container_that_somebody_ends_meanwhile_then_the_next_child_has_another_one(
+        self, home: Home, client: DockerClient, end: str
+    ) -> None:
+        script = (
+            "import docker\nclient = docker.from_env()\n"
+            "for one in client.containers.list(filters={'label': 'kestra.io/execution-id={{ execution.id }}'}):\n"
+            f"    {end}\nclient.close()"
+        )
+        ends = sh("ends", f'{sys.executable} -c "$CODE"', env={"CODE": script})
+
+        ran = home.run(flow(wd(docker("a", "cat /etc/hostname"), ends, docker("b", "cat /etc/hostname"))))
+
+        assert ran.state == "SUCCESS", error_of(ran, "b")
+        assert ran.output_lines("a") != ran.output_lines("b")
+        assert none_is_left(client, ran)
+
+    def test_given_children_that_open_the_same_port_then_each_has_it(self, home: Home, client: DockerClient) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        opens = {"portBindings": [f"127.0.0.1:{port}:80"]}
+
+        ran = home.run(flow(wd(docker("a", "true", runner=opens), docker("b", "true", runner={**opens, "user": "7"}))))
+
+        assert ran.state == "SUCCESS", error_of(ran, "b")
         assert none_is_left(client, ran)
 
     def test_given_a_child_that_fails_when_tried_again_then_it_finds_the_files_put_back_and_the_same_container(
@@ -1007,4 +1043,4 @@ class TestLeftovers:
         assert len(before) == 10
         assert ran.state == "SUCCESS"
         until(lambda: containers(client, flow_id="crashes") == [])
-        assert list(allowing.tmp.glob("*.leftover")) == []
+        until(lambda: list(allowing.tmp.glob("*.leftover")) == [])

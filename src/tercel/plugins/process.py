@@ -39,9 +39,9 @@ ATTEMPT_VARIABLE = "TERCEL_ATTEMPT_ID"
 
 _GRACE_S = 5.0
 _BLOCK = 1 << 16
-_FLUSH_S = 0.05
+_FLUSH_S = 0.25
 """After the command itself ended, what it left behind has this long to write down the rest of its output."""
-_REST_S = 1.0
+_REST_S = 2.0
 _REAP_S = 0.2
 _PROBE_S = 0.005
 _LOOK_S = 0.02

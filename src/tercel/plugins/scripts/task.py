@@ -55,6 +55,7 @@ class ScriptTask(RunnableTask, frozen=True, kw_only=True):
         exitCode: of the last command; 128 + signal where a signal ended it.
         vars: what was printed as `::{"outputs": {…}}::`.
         outputFiles: relative path to URI, of files in `{{ outputDir }}` and those that `outputFiles` match.
+        taskRunner: in a container, a map with its `containerId`.
     """
 
     language: ClassVar[Language] = LANGUAGES["shell"]
@@ -170,12 +171,12 @@ class ScriptTask(RunnableTask, frozen=True, kw_only=True):
         except (TaskKilledError, TaskFailedError) as stopped:
             for output in (stdout, stderr):
                 output.close()
-            outputs = {**stopped.outputs, "vars": sink.vars}
+            outputs = {**stopped.outputs, "vars": sink.vars, **_runner_output(command)}
             stopped.outputs = outputs | {"outputFiles": self._capture_in_spite(files, context)}
             raise
         for output in (stdout, stderr):
             output.close()
-        outputs = Outputs(exitCode=code, vars=sink.vars, outputFiles={})
+        outputs = Outputs(exitCode=code, vars=sink.vars, outputFiles={}, **_runner_output(command))
         if code != 0:
             outputs["outputFiles"] = self._capture_in_spite(files, context)
             raise TaskFailedError(f"Command failed with exit code {code}", outputs=outputs)
@@ -288,6 +289,11 @@ def texts_of(name: str, value: list[str] | str | None, files: ScriptFiles) -> li
     if not isinstance(items, list):
         raise TaskFailedError(f"'{name}' is {value!r}, which does not render to a list.", "Write a list of texts.")
     return [one if isinstance(one, str) else json.dumps(one) for one in cast("list[object]", items)]
+
+
+def _runner_output(command: Command) -> dict[str, object]:
+    """The output `taskRunner`, where the task runner has something to tell."""
+    return {"taskRunner": command.facts} if command.facts else {}
 
 
 def _json(text: str) -> object:

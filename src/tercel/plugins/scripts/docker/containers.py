@@ -25,6 +25,8 @@ _NAMES: Mapping[int, Literal["stdout", "stderr"]] = {1: "stdout", 2: "stderr"}
 _KILLED = 137
 _IS_MISSING = re.compile("no such file|not found", re.IGNORECASE)
 _REMOVAL_WAITS_S = (0.1, 0.5, 2.0, 0.0)
+_LATER_WAITS_S = (5.0, 10.0, 20.0, 40.0, *(60.0 for _ in range(60)))
+"""Between further tries, for as long as this process lives: an engine that is started anew is there again by then."""
 _LOOK_S = 0.01
 _LOOKS_S = 5.0
 
@@ -33,13 +35,16 @@ trap stopped=1 TERM
 command -v "$1" > /dev/null 2>&1 || { echo "$0" >&2; exit 127; }
 "$@"
 code=$?
+looks=0
+goes_on() { [ "$stopped" ] || [ $((looks = looks + 1)) -le 5 ]; }
 """
 ALONE = f"""{_START}\
-while [ "$stopped" ] && kill -0 -1 2> /dev/null; do sleep 0.05 2> /dev/null || sleep 1; done
+while kill -0 -1 2> /dev/null && goes_on; do sleep 0.05 2> /dev/null || sleep 1; done
 exit $code
 """
 """Runs a command as the first process of a container, which ends with it; when asked to end, all may tidy up first.
 
+What the command has left behind has a moment to write down the rest of its output, as `tee` does.
 Its name is a token that it prints where there is no such program.
 """
 AMONG_OTHERS = f"""{_START}\
@@ -50,7 +55,7 @@ others() {{
     done
     return 1
 }}
-while [ "$stopped" ] && others; do sleep 0.05 2> /dev/null || sleep 1; done
+while others && goes_on; do sleep 0.05 2> /dev/null || sleep 1; done
 [ "$stopped" ] || kill -KILL -1 2> /dev/null
 exit $code
 """
@@ -98,6 +103,9 @@ class Container:
         image: what it is made of.
         configuration: its settings.
         context: of the task run it is made for.
+
+    Attributes:
+        id: by which the engine knows it; "" before it is made.
     """
 
     def __init__(
@@ -108,6 +116,7 @@ class Container:
         self.image = image
         self.configuration = configuration
         self.name = f"tercel-{os.urandom(8).hex()}"
+        self.id = ""
         self._context = context
         self._program = ""
         self._forget: Callable[[], None] = lambda: None
@@ -141,7 +150,7 @@ class Container:
             self._forget = self._context.note_leftover(DOCKER, {"host": self.host, "name": self.name})
         with told("The container cannot be made"):
             try:
-                self.client.create_container(
+                made = self.client.create_container(
                     self.image.id,
                     list(argv[1:]),
                     entrypoint=[argv[0]],
@@ -153,6 +162,7 @@ class Container:
                     ports=list(self.configuration.ports) or None,
                     host_config=self.configuration.host_config(self.client, **more),
                 )
+                self.id = made["Id"]
             except APIError as error:
                 reason = explanation(error)
                 if "bind source path does not exist" in reason or ("statfs" in reason and "no such file" in reason):
@@ -237,9 +247,14 @@ class Container:
             self.client.kill(self.name)
 
     def lives(self) -> bool:
-        """Whether its first process runs."""
+        """Whether it is there and its first process runs."""
+        from docker.errors import NotFound  # noqa: PLC0415  # loaded by `connect`
+
         with told("The container cannot be looked at"):
-            return bool(self.client.inspect_container(self.name)["State"].get("Running"))
+            try:
+                return bool(self.client.inspect_container(self.name)["State"].get("Running"))
+            except NotFound:
+                return False
 
     def end_and_remove(self, *, removes: bool) -> None:
         """End it, and remove it in its own time; should that fail, whoever cleans up after this process does it.
@@ -254,13 +269,25 @@ class Container:
             self._forget()
 
     def close(self) -> None:
-        """End and remove it; never raises."""
+        """End and remove it, in its own time where the engine is away; never raises."""
         for wait_s in _REMOVAL_WAITS_S:
-            with suppress(Exception):  # in the end it is left for the janitor
-                remove_container(self.host, self.name)
-                self._forget()
+            if self._removed():
                 return
             sleep(wait_s)  # engines refuse what is just ending by itself
+        Thread(target=self._close_later, name="tercel-remove-later", daemon=True).start()
+
+    def _close_later(self) -> None:
+        for wait_s in _LATER_WAITS_S:
+            sleep(wait_s)
+            if self._removed():
+                return
+
+    def _removed(self) -> bool:
+        with suppress(Exception):  # in the end it is left for the janitor
+            remove_container(self.host, self.name)
+            self._forget()
+            return True
+        return False
 
 
 def kept_argv() -> list[str]:

@@ -4,6 +4,7 @@ import os
 import socket
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from threading import Lock
 from typing import Any, Protocol, cast
 
@@ -84,8 +85,10 @@ def connect(host: str) -> EngineClient:
         return known
     try:
         from docker.api.client import APIClient  # noqa: PLC0415  # an extra, and slow to load
+        from docker.constants import MINIMUM_DOCKER_API_VERSION  # noqa: PLC0415  # same
         from docker.errors import DockerException  # noqa: PLC0415  # same
         from docker.utils import kwargs_from_env  # noqa: PLC0415  # same
+        from requests.exceptions import RequestException  # noqa: PLC0415  # same
     except ImportError as error:
         raise MissingToolError(
             "This task is to run in a container, and the library for that is not installed.",
@@ -94,18 +97,36 @@ def connect(host: str) -> EngineClient:
         ) from error
     try:
         tls = kwargs_from_env().get("tls", False) if host.startswith(("tcp:", "https:")) else False
-        client: EngineClient = cast("Any", APIClient)(
+        make = partial(
+            cast("Any", APIClient),
             base_url=host,
-            version="auto",
             timeout=_TIMEOUT_S,
             tls=tls,
             num_pools=_CONNECTIONS,
             max_pool_size=_CONNECTIONS,
         )
-    except DockerException as error:
+        if tls:
+            asking = _with_own_authority(make(version=MINIMUM_DOCKER_API_VERSION))
+            version = asking.version(api_version=False)["ApiVersion"]
+            asking.close()
+            client: EngineClient = _with_own_authority(make(version=version))
+        else:
+            client = make(version="auto")
+    except (DockerException, RequestException, KeyError) as error:
         raise NoEngineError(host, reason_of(error)) from error
     with _lock:
         return _clients.setdefault(host, client)
+
+
+def _with_own_authority(client: Any) -> Any:
+    """*client*, for which no variable such as `REQUESTS_CA_BUNDLE` replaces what `DOCKER_CERT_PATH` says to trust."""
+    merge = client.merge_environment_settings
+
+    def merged(url: str, proxies: object, stream: object, verify: object, cert: object) -> object:
+        return merge(url, proxies, stream, client.verify if verify is None else verify, cert)
+
+    client.merge_environment_settings = merged
+    return client
 
 
 def _knock(host: str) -> None:

@@ -182,6 +182,8 @@ class _Run:
     def _mounted(self, mounts: Sequence[Mounted], on_output: OnOutput) -> int:
         docker = self._docker
         reuses = self._context.is_shared and docker.reuse_container and docker.delete and docker.wait
+        if docker.port_bindings:
+            reuses = False  # the ports have to be free for the next one
         if reuses and self._place.image.id not in _without_shell:
             with suppress(NoProgramError):
                 return self._among_others(mounts, on_output)
@@ -210,6 +212,7 @@ class _Run:
                 directory=self._command.directory,
                 keeps_logs=not self._docker.wait,
             )
+            self._command.facts["containerId"] = container.id
             self._hand_over(container, copies=copies)
             if not self._docker.wait:
                 container.start()
@@ -262,9 +265,14 @@ class _Run:
         place, context = self._place, self._context
         key = (place.host, place.image.id, msgspec.json.encode(place.configuration), tuple(mounts))
         container = context.resources.get(key)
+        if isinstance(container, Container) and not container.lives():  # somebody has ended it, or the engine
+            del context.resources[key]
+            container.end_and_remove(removes=True)
+            container = None
         if not isinstance(container, Container):
             container = self._kept(mounts)
             context.resources[key] = container
+        self._command.facts["containerId"] = container.id
         self._hand_over(container, copies=False)
         output = _Output(on_output)
         is_whole = False
@@ -277,7 +285,7 @@ class _Run:
                 self._follow(container, stream, output, has_shell=True)
                 code = container.exit_code(command)
             self._stop.is_over()
-            is_whole = not self._stop.is_requested and container.lives()
+            is_whole = not self._stop.is_requested
         finally:
             self._stop.is_over()
             if not is_whole:
@@ -309,7 +317,8 @@ class _Run:
         """Let the container's user have the folders."""
         user = self._user_of(container)
         if copies:
-            copy_in(self._place.client, container.name, [*self._folders, *self._command.shared_paths], user)
+            folders = [*self._folders, *self._command.shared_paths]
+            copy_in(self._place.client, container.name, folders, user, check=self._context.stop_if_killed)
         elif user[0] != 0:
             if os.geteuid() == 0:
                 give(self._outside(), user)

@@ -16,23 +16,39 @@ from tercel.plugins.scripts.docker.engines import EngineClient, explanation, rea
 from tercel.removal import remove_tree
 
 _BLOCK = 1 << 20
+_BUFFER = 1 << 16
+"""Of an archive; the library copies what is left of it for every member, so that a larger one takes far longer."""
 _END = bytes(1024)
 """What an archive ends with; without it members may be missing, and what is missing would be removed."""
 _COPYING_IN = "The working directory cannot be copied into the container"
 _COPYING_OUT = "The working directory cannot be copied out of the container"
 
 
-def copy_in(client: EngineClient, container: str, folders: Sequence[Path], owner: tuple[int, int]) -> None:
+def copy_in(
+    client: EngineClient,
+    container: str,
+    folders: Sequence[Path],
+    owner: tuple[int, int],
+    *,
+    check: Callable[[], None] = lambda: None,
+) -> None:
     """Copy folders, to the same paths in the container, where they belong to *owner*.
+
+    Args:
+        client: of the engine.
+        container: its name.
+        folders: absolute.
+        owner: user and group, as numbers of the container.
+        check: called again and again meanwhile; what it raises ends the copying.
 
     Raises:
         TaskFailedError: it cannot be done.
     """
-    with told(_COPYING_IN), closing(_packed(folders, owner)) as blocks:
+    with told(_COPYING_IN), closing(_packed(folders, owner, check)) as blocks:
         client.put_archive(container, "/", blocks)
 
 
-def _packed(folders: Sequence[Path], owner: tuple[int, int]) -> Generator[bytes]:
+def _packed(folders: Sequence[Path], owner: tuple[int, int], check: Callable[[], None]) -> Generator[bytes]:
     """Folders as the blocks of a tar archive, never in memory as a whole."""
     source, target = os.pipe()
     errors: list[Exception] = []
@@ -49,6 +65,7 @@ def _packed(folders: Sequence[Path], owner: tuple[int, int]) -> Generator[bytes]
     try:
         with os.fdopen(source, "rb", 0) as file:
             while block := file.read(_BLOCK):
+                check()
                 yield block
         writer.join()
         if errors:  # the library would take an OSError for one of the connection
@@ -58,7 +75,7 @@ def _packed(folders: Sequence[Path], owner: tuple[int, int]) -> Generator[bytes]
 
 
 def _pack(file: IO[bytes], folders: Sequence[Path], owner: tuple[int, int]) -> None:
-    with tarfile.open(fileobj=file, mode="w|", format=tarfile.PAX_FORMAT, bufsize=_BLOCK) as archive:
+    with tarfile.open(fileobj=file, mode="w|", format=tarfile.PAX_FORMAT, bufsize=_BUFFER) as archive:
         for folder in folders:
             for path in _walk(os.fspath(folder)):
                 try:
@@ -106,7 +123,7 @@ def copy_out(client: EngineClient, container: str, folder: Path) -> None:
             return
         reader = _Reader(blocks)
         try:
-            with tarfile.open(fileobj=cast("IO[bytes]", reader), mode="r|", bufsize=_BLOCK) as archive:
+            with tarfile.open(fileobj=cast("IO[bytes]", reader), mode="r|", bufsize=_BUFFER) as archive:
                 sync = _Sync(folder, archive)
                 sync.take()
         except tarfile.TarError as error:

@@ -13,6 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tercel.plugin_api import TaskFailedError
+from tercel.plugins.scripts.docker import containers
 from tercel.plugins.scripts.docker.configuration import configure
 from tercel.plugins.scripts.docker.containers import (
     Container,
@@ -23,7 +24,7 @@ from tercel.plugins.scripts.docker.containers import (
     follow,
     kept_argv,
 )
-from tercel.plugins.scripts.docker.engines import EngineClient
+from tercel.plugins.scripts.docker.engines import EngineClient, NoEngineError
 from tercel.plugins.scripts.docker.images import Image
 from tercel.plugins.scripts.docker.runner import DOCKER, Docker
 from tests.run_contexts import DirectoryContext
@@ -160,6 +161,9 @@ class Engine:
 
     def kill(self, container: str, signal: str | None = None) -> None:
         self._call(f"kill {signal}")
+
+    def remove_container(self, container: str, *, v: bool, force: bool) -> None:
+        self._call(f"remove {container}")
 
     def exec_create(self, container: str, cmd: list[str], **settings: object) -> Mapping[str, str]:
         self._call(f"exec {cmd[-1]!r} as {settings['user']}")
@@ -366,8 +370,9 @@ class TestEnd:
         assert context.leftovers == []
 
     def test_given_an_engine_that_is_gone_when_closed_then_the_note_stays_for_whoever_cleans_up(
-        self, context: DirectoryContext, make: Callable[..., Container]
+        self, context: DirectoryContext, make: Callable[..., Container], monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        monkeypatch.setattr(containers, "_LATER_WAITS_S", ())
         container = make()
         container.make(kept_argv(), [])
 
@@ -377,3 +382,31 @@ class TestEnd:
                 thread.join(10)
 
         assert len(context.leftovers) == 1
+
+    def test_given_an_engine_that_comes_back_after_a_while_then_it_is_removed_and_forgotten(
+        self,
+        engine: Engine,
+        context: DirectoryContext,
+        make: Callable[..., Container],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        away = iter([NoEngineError("unix:///x.sock", "Connection refused.")] * 6)
+
+        def connect(host: str) -> EngineClient:
+            for error in away:
+                raise error
+            return engine.client
+
+        monkeypatch.setattr(containers, "connect", connect)
+        monkeypatch.setattr(containers, "_REMOVAL_WAITS_S", (0.0, 0.0))
+        monkeypatch.setattr(containers, "_LATER_WAITS_S", (0.0,) * 5)
+        container = make()
+        container.make(kept_argv(), [])
+
+        container.close()
+        for thread in threading.enumerate():
+            if thread.name == "tercel-remove-later":
+                thread.join(10)
+
+        assert engine.calls == ["create", f"remove {container.name}"]
+        assert context.leftovers == []

@@ -1,12 +1,14 @@
 """Which engine is asked, and what is said when it does not answer; no engine is."""
 
 import gc
+import shutil
 import sys
 import warnings
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from socketserver import UnixStreamServer
 from threading import Thread
+from typing import Any, cast
 
 import pytest
 import requests
@@ -15,6 +17,7 @@ from urllib3.exceptions import ProtocolError
 
 from tercel.plugin_api import MissingToolError, TaskFailedError
 from tercel.plugins.scripts.docker.engines import NoEngineError, connect, explanation, find_host, told
+from tests.http_servers import Authority, tls_server
 
 WAYS_OUT = (
     "Start one (Docker, or Podman with its socket; DOCKER_HOST says where), or run scripts as processes of this "
@@ -88,6 +91,27 @@ class TestConnect:
 
         with pytest.raises(NoEngineError, match="certificate and key files"):
             connect("tcp://127.0.0.1:2")
+
+    def test_given_an_authority_of_the_engines_own_then_one_for_all_else_does_not_take_its_place(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        authority = Authority(tmp_path)
+        (tmp_path / "others").mkdir()
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(Authority(tmp_path / "others").certificate))
+        monkeypatch.setenv("DOCKER_TLS_VERIFY", "1")
+        monkeypatch.setenv("DOCKER_CERT_PATH", str(tmp_path))
+        context = authority.context_for("127.0.0.1")
+        authority.certificate.rename(tmp_path / "ca.pem")
+        for name in ("cert.pem", "key.pem"):
+            shutil.copy(tmp_path / "127.0.0.1.pem", tmp_path / name)
+
+        with tls_server(context, (200, {}, b'{"ApiVersion": "1.44"}')) as port:
+            client = connect(f"tcp://127.0.0.1:{port}")
+
+        assert cast("Any", client).api_version == "1.44"
+        cast("Any", client).close()
+        with pytest.raises(NoEngineError, match=r"no engine answers at tcp://127\.0\.0\.1:1: Connection refused"):
+            connect("tcp://127.0.0.1:1")
 
     def test_given_an_engine_that_has_gone_since_then_that_is_said_and_no_socket_stays_open(
         self, tmp_path: Path

@@ -20,7 +20,7 @@ from docker.errors import APIError, NotFound
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tercel.plugin_api import TaskFailedError
+from tercel.plugin_api import TaskFailedError, TaskKilledError
 from tercel.plugins.scripts.docker.engines import EngineClient
 from tercel.plugins.scripts.docker.transfer import copy_in, copy_out
 from tercel.removal import remove_tree
@@ -535,6 +535,21 @@ class TestTrouble:
         assert caught.value.message == (
             "The working directory cannot be copied into the container: no space left on device"
         )
+        assert [thread for thread in threading.enumerate() if thread.name == "tercel-pack"] == []
+
+    def test_given_a_kill_meanwhile_then_the_rest_is_not_copied(self, engine: Engine, folder: Path) -> None:
+        (folder / "large").write_bytes(bytes(5_000_000))
+        killed = TaskKilledError("The execution is being killed.")
+        looks = iter([None, None, killed])
+
+        def check() -> None:
+            if error := next(looks):
+                raise error
+
+        with pytest.raises(TaskKilledError) as caught:
+            copy_in(engine.client, "c", [folder], OWNER, check=check)
+
+        assert caught.value is killed
         assert [thread for thread in threading.enumerate() if thread.name == "tercel-pack"] == []
 
     def test_given_a_folder_that_cannot_be_read_then_the_message_names_it(self, engine: Engine, folder: Path) -> None:
