@@ -72,9 +72,11 @@ __all__ = [
     "TercelError",
     "UserError",
     "handed_down",
+    "is_on",
     "is_truthy_text",
     "parse_duration",
     "plugin",
+    "whole_number",
     "with_property",
 ]
 
@@ -516,6 +518,36 @@ class RunContext(Protocol):
         ...
 
 
+def is_on(context: RunContext, value: bool | str | None) -> bool:
+    """A flag, or a text that renders to one: an empty text, `false`, `0`, `-0` and `null` are off, in any case."""
+    if not isinstance(value, str):
+        return bool(value)
+    text = context.render(value).strip().lower()
+    return is_truthy_text(text) and text != "null"
+
+
+def whole_number(context: RunContext, value: int | str, name: str, *, least: int = 0) -> int:
+    """A number, or a text that renders to one.
+
+    Args:
+        context: of the task.
+        value: what the property holds.
+        name: of the property, for the message.
+        least: what it has to be, at least; not below zero.
+
+    Raises:
+        TaskFailedError: it is none, or less.
+    """
+    text = context.render(str(value)).strip()
+    if not (text.isascii() and text.isdecimal()) or len(text) > _MOST_DIGITS or int(text) < least:
+        raise TaskFailedError(f"{name} is {text[:80]!r}, which is not a whole number of {least} or more.")
+    return int(text)
+
+
+_MOST_DIGITS = 18
+"""Of numbers that fit into 64 bits."""
+
+
 class RunnableTask(Task, frozen=True, kw_only=True):
     """A task that does work on a worker."""
 
@@ -605,6 +637,7 @@ class Command(Part, frozen=True, kw_only=True):
         image: container image to run in, where the task runner names none.
         keeps_entry_point: the image's own entry point gets *argv* as its arguments.
         returns_files: False where nobody looks at what the command leaves in *directory*.
+        facts: what the task runner tells of the run, such as `containerId`; it puts them there meanwhile.
     """
 
     argv: list[str]
@@ -615,6 +648,7 @@ class Command(Part, frozen=True, kw_only=True):
     image: str = ""
     keeps_entry_point: bool = False
     returns_files: bool = True
+    facts: dict[str, str] = {}
 
 
 def handed_down(names: object, environment: Mapping[str, str]) -> dict[str, str]:

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
+from tercel.plugins.git.program import NOBODY, open_git
 from tests.flows import flow, sh, wd
 from tests.homes import Home, Ran, git
+from tests.run_contexts import DirectoryContext
 from tests.servers import Answer, git_server, http_server, stalling_server
 
 CLONE = "io.kestra.plugin.git.Clone"
@@ -51,6 +53,25 @@ class TestWhatIsCheckedOut:
         deep = home.run(flow(wd(clone(url, depth=5), sh("a", "git rev-list --count HEAD"))))
 
         assert (ran.output_lines("a"), deep.output_lines("a")) == (["1"], ["2"])
+
+    def test_given_a_depth_that_is_none_then_it_says_so(self, home: Home, repository: Path) -> None:
+        ran = home.run(flow(wd(clone(repository, depth="{{ 'deep' }}"))))
+
+        assert ran.run_of("clone").message == "depth is 'deep', which is not a whole number of 1 or more."
+
+    def test_given_settings_then_they_are_rendered(self, home: Home, repository: Path) -> None:
+        settings = {"user.name": "{{ flow.id }}", "core.abbrev": 12}
+
+        ran = home.run(
+            flow(
+                wd(
+                    clone(repository, gitConfig=settings),
+                    sh("a", "git config --local --get-regexp 'user.*|core.abbrev'"),
+                )
+            )
+        )
+
+        assert sorted(ran.output_lines("a")) == ["core.abbrev 12", "user.name scenario"]
 
     def test_given_a_directory_then_it_is_made(self, home: Home, repository: Path) -> None:
         ran = home.run(flow(wd(clone(repository, directory="deep/repo"), sh("a", "ls deep/repo"))))
@@ -276,6 +297,19 @@ def test_given_a_server_that_stalls_then_a_kill_does_not_wait_for_it(home: Home)
 
     assert ran.state == "KILLED"
     assert time.monotonic() - began < 10
+
+
+def test_given_settings_of_the_server_then_git_and_what_it_starts_see_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("SECRET_TOKEN", "TERCEL_DATABASE", "KESTRA_CONFIGURATION"):
+        monkeypatch.setenv(name, "open-sesame")
+
+    with open_git(DirectoryContext(tmp_path), tmp_path, NOBODY) as git_program:
+        seen = git_program.ask("-c", "alias.seen=!env", "seen")
+
+    assert "GIT_TERMINAL_PROMPT=0" in seen
+    assert "open-sesame" not in seen
 
 
 def test_given_a_run_from_inside_a_hook_then_its_repository_is_left_alone(

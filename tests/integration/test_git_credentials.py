@@ -181,6 +181,15 @@ class TestWhatFails:
         assert "Failed to connect" in failed(ran) or "Connection refused" in failed(ran)
         assert "Check `url`, and whether its host can be reached from here." in failed(ran)
 
+    @pytest.mark.parametrize("kind", ["Clone", "PushFlows"])
+    def test_given_no_address_then_that_is_said_and_no_password_shown(self, home: Home, kind: str) -> None:
+        url = "https://me:{{ secret('GIT_PASSWORD') }}@[bad/x"
+
+        ran = home.run(flow({"id": "git", "type": f"{GIT}.{kind}", "url": url}))
+
+        assert "`url` is no address: Invalid IPv6 URL. Percent-encode special characters in it." in failed(ran)
+        assert PASSWORD not in failed(ran)
+
     @pytest.mark.parametrize(("kind", "properties"), TASKS)
     def test_given_a_folder_that_is_no_repository_then_that_is_said(
         self, filled: Home, tmp_path: Path, kind: str, properties: dict[str, Any]

@@ -82,6 +82,48 @@ class TestRequest:
 
         assert said["headers"]["authorization"] == "Bearer s3cret-token"
 
+    def test_given_values_with_a_line_break_at_their_end_or_other_letters_then_they_are_sent(self, home: Home) -> None:
+        said = self.said(
+            home,
+            headers={"X-Key": "open-sesame\n", "X-Name": "Zoë"},
+            options={"auth": {"type": "BEARER", "token": "s3cret-token\n"}},
+        )
+
+        assert said["headers"]["x-key"] == "open-sesame"
+        assert said["headers"]["x-name"].encode("latin-1").decode() == "Zoë"
+        assert said["headers"]["authorization"] == "Bearer s3cret-token"
+
+    @pytest.mark.parametrize(
+        ("properties", "why"),
+        [
+            ({"headers": {"X ü": "no"}}, "The header 'X ü' cannot be sent."),
+            ({"uri": "http://xn--/"}, "The uri is no address: its host is none"),
+            ({"uri": ""}, "The uri is no address. Begin it with http:// or https:// and a host."),
+            ({"uri": "me:geheim-ü@host/x"}, "The uri is no address. Begin it with http:// or https:// and a host."),
+            ({"uri": "http://[::1]:1/x"}, "GET http://[::1]:1/x failed: "),
+            ({"options": {"readTimeout": "PT0S"}}, "readIdleTimeout is not longer than nothing."),
+            ({"options": {"timeout": {"connectTimeout": "-PT1S"}}}, "connectTimeout is not longer than nothing."),
+            ({"options": {"connectTimeout": "soon"}}, "connectTimeout: 'soon' is not a duration"),
+            ({"options": {"proxyAddress": "127.0.0.1", "proxyPort": "x"}}, "proxyPort is 'x', which is not a whole"),
+        ],
+    )
+    def test_given_what_cannot_be_sent_then_it_says_why_and_shows_no_value(
+        self, home: Home, properties: dict[str, Any], why: str
+    ) -> None:
+        ran = home.run(flow(request(**{"uri": "http://127.0.0.1:1/", **properties})))
+
+        assert why in ran.run_of("http").message
+        assert "geheim" not in ran.log_of("http")
+        assert "Traceback" not in ran.log_of("http")
+
+    def test_given_a_line_break_inside_a_header_then_it_is_not_sent_and_not_shown(self, home: Home) -> None:
+        with http_server(echo) as address:
+            ran = home.run(flow(request(uri=address, headers={"X-Key": "geheim-ü\nno"})))
+
+        said = "the value of a header has a line break or another character that no header may have."
+        assert ran.run_of("http").message == f"GET {address} failed: {said}"
+        assert "geheim" not in ran.log_of("http")
+
     def test_given_a_status_of_404_then_the_task_fails_saying_so(self, home: Home) -> None:
         with http_server(lambda *_: (404, {}, b"not here")) as address:
             failed = home.run(flow(request(uri=f"{address}/gone?token=abc")))
@@ -143,7 +185,7 @@ class TestDownload:
 
     def test_given_nothing_then_it_fails_unless_allowed(self, home: Home) -> None:
         failed = self.run(home, (200, {}, b""))
-        warned = self.run(home, (200, {}, b""), failOnEmptyResponse=False)
+        warned = self.run(home, (200, {}, b""), failOnEmptyResponse="{{ 1 > 2 }}")
 
         assert "No response from server" in failed.log_of("http")
         assert warned.run_of("http").state == "SUCCESS"

@@ -282,6 +282,10 @@ class TestProxies:
         ):
             Asking(tmp_path).get("https://other.example/x", proxy_address="127.0.0.1", proxy_port=port)
 
+    def test_given_a_proxy_that_cannot_be_reached_then_it_is_named(self, tmp_path: Path) -> None:
+        with pytest.raises(TaskFailedError, match=r"the proxy 127\.0\.0\.1:1 cannot be reached: .*Connection refused"):
+            Asking(tmp_path).get("http://api.example/x", proxy_address="127.0.0.1", proxy_port=1)
+
     def test_given_socks_without_its_library_then_the_message_names_it(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

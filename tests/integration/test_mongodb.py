@@ -137,12 +137,12 @@ class TestLoad:
         midnight = AT.replace(hour=0)
         assert other == {"at": AT, "day": midnight, "price": Decimal128("1.10"), "raw": b"hi", "local": AT}
 
-    @pytest.mark.parametrize("removes", [True, False])
-    def test_given_an_id_key_then_it_is_the_id(self, shop: Shop, removes: bool) -> None:
+    @pytest.mark.parametrize(("given", "removes"), [(True, True), (False, False), ("{{ 1 > 2 }}", False)])
+    def test_given_an_id_key_then_it_is_the_id(self, shop: Shop, given: bool | str, removes: bool) -> None:
         identifier = "65f000000000000000000001"
         uri = shop.file({"key": identifier, "n": 1})
 
-        shop.outputs("Load", **{"from": uri, "idKey": "key", "removeIdKey": removes})
+        shop.outputs("Load", **{"from": uri, "idKey": "key", "removeIdKey": given})
 
         kept = {} if removes else {"key": identifier}
         assert shop.documents() == [{"_id": ObjectId(identifier), "n": 1, **kept}]
@@ -254,7 +254,10 @@ class TestLoad:
         until(lambda: len(shop.documents()) == 2)
         assert (outputs["size"], outputs["insertedCount"]) == (2, 0)
 
-    @pytest.mark.parametrize(("chunk", "why"), [("{{ 0 }}", "'chunk' is 0, less than 1."), ("x", "not a whole number")])
+    @pytest.mark.parametrize(
+        ("chunk", "why"),
+        [("{{ 0 }}", "chunk is '0', which is not a whole number of 1 or more."), ("x", "not a whole number")],
+    )
     def test_given_no_size_of_a_batch_then_it_fails(self, shop: Shop, chunk: str, why: str) -> None:
         assert why in shop.failure("Load", **{"from": shop.file({"n": 1}), "chunk": chunk})
 
@@ -407,7 +410,7 @@ class TestUpdate:
         assert shop.documents() == [{"_id": 1, "new": True}]
 
     def test_given_upsert_and_nothing_found_then_a_document_is_made(self, shop: Shop) -> None:
-        outputs = shop.outputs("Update", filter={"_id": 5}, document={"$set": {"a": 1}}, upsert=True)
+        outputs = shop.outputs("Update", filter={"_id": 5}, document={"$set": {"a": 1}}, upsert="{{ 2 > 1 }}")
 
         assert (outputs["upsertedId"], outputs["matchedCount"]) == (5, 0)
         assert shop.documents() == [{"_id": 5, "a": 1}]
@@ -432,6 +435,21 @@ class TestUpdate:
 
         assert outputs == {"deletedCount": 3 - len(left), "wasAcknowledged": True}
         assert [found["n"] for found in shop.documents()] == left
+
+    @pytest.mark.parametrize(
+        ("kind", "properties"),
+        [
+            ("Delete", {"operation": "DELETE_MANY"}),
+            ("Update", {"operation": "UPDATE_MANY", "document": {"$set": {"n": 9}}}),
+        ],
+    )
+    def test_given_a_filter_that_renders_to_nothing_then_not_all_documents_are_meant(
+        self, shop: Shop, kind: str, properties: dict[str, Any]
+    ) -> None:
+        shop.insert({"n": 1}, {"n": 2})
+
+        assert "'filter' is empty when rendered." in shop.failure(kind, filter="{{ null }}", **properties)
+        assert [found["n"] for found in shop.documents()] == [1, 2]
 
 
 class TestFind:
@@ -477,7 +495,7 @@ class TestFind:
 
     def test_given_store_then_a_file_of_rows_can_be_loaded_again(self, shop: Shop) -> None:
         shop.insert(*({"n": number, "at": AT} for number in range(2500)))
-        find = shop.node("Find", "find", store=True, projection={"_id": 0})
+        find = shop.node("Find", "find", store="{{ 2 > 1 }}", projection={"_id": 0})
         load = shop.node("Load", "load", collection="copy", **{"from": "{{ outputs.find.uri }}"})
 
         ran = shop.home.run(flow(find, load))
@@ -506,7 +524,7 @@ class TestFind:
     @pytest.mark.parametrize(
         ("properties", "why"),
         [
-            ({"limit": -1}, "'limit' is -1, less than 0."),
+            ({"limit": -1}, "limit is '-1', which is not a whole number of 0 or more."),
             ({"filter": "x"}, "'filter' is not JSON: "),
             ({"filter": {"$nothing": 1}}, " refuses that: "),
         ],

@@ -327,12 +327,31 @@ class TestList:
             ({"regexp": "a/."}, ["a/1"]),
             ({"regexp": "a"}, []),
             ({"maxFiles": 2}, ["a/", "a/1"]),
+            ({"prefix": "{{ null }}", "marker": "a/b/2", "regexp": " "}, ["c.txt"]),
         ],
     )
     def test_given_a_filter_then_only_what_matches_is_listed(
         self, bucket: Bucket, properties: dict[str, Any], expected: list[str]
     ) -> None:
         bucket.server.put(bucket.name, dict.fromkeys(["a/", "a/1", "a/b/2", "c.txt"], b""))
+
+        found = bucket.outputs("List", **properties)["objects"]
+
+        assert [one["key"] for one in found] == expected
+
+    @pytest.mark.parametrize(
+        ("properties", "expected"),
+        [
+            ({"prefix": " in /"}, [" in /1"]),
+            ({"delimiter": " "}, ["a", "b"]),
+            ({"marker": "a "}, ["a b", "b"]),
+            ({"regexp": " .*"}, [" in /1"]),
+        ],
+    )
+    def test_given_blanks_at_the_ends_of_a_filter_then_they_count(
+        self, bucket: Bucket, properties: dict[str, Any], expected: list[str]
+    ) -> None:
+        bucket.server.put(bucket.name, dict.fromkeys([" in /1", "a", "a ", "a b", "b"], b""))
 
         found = bucket.outputs("List", **properties)["objects"]
 
@@ -507,6 +526,11 @@ class TestConnection:
 
         assert f"There is no connection to {address}" in log
         assert "Connection refused. Check 'region' and 'endpointOverride', and that the store runs." in log
+
+    def test_given_a_region_that_is_none_then_it_says_so(self, bucket: Bucket) -> None:
+        log = bucket.failure("List", region="no region")
+
+        assert "'no region' doesn't match a supported format. Check 'region': it is a name such as eu-central-1." in log
 
     def test_given_half_of_a_login_then_it_says_what_is_missing(self, bucket: Bucket) -> None:
         log = bucket.failure("List", secretKeyId=None)

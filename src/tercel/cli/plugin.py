@@ -123,7 +123,12 @@ def new(name: str, type_name: str | None, folder: Path) -> None:
     Writes the folder NAME with a task, its entry point, an example flow and tests. NAME is that of the package, such
     as acme-text.
     """
-    from tercel.cli.plugin_template import is_package_name, is_type_name, package_files  # noqa: PLC0415  # only here
+    from tercel.cli.plugin_template import (  # noqa: PLC0415  # only here
+        is_package_name,
+        is_taken,
+        is_type_name,
+        package_files,
+    )
 
     if not is_package_name(name):
         raise click.UsageError(
@@ -131,6 +136,9 @@ def new(name: str, type_name: str | None, folder: Path) -> None:
         )
     if type_name is not None and not is_type_name(type_name):
         raise click.UsageError(f"{type_name!r} is no name for a type. Write it like io.acme.text.Keep.")
+    for one in (name, type_name):
+        if one is not None and is_taken(one):
+            raise click.UsageError(f"Python or Tercel has something named {one!r} already. Choose another name.")
     target = folder / name
     if target.exists():
         raise click.UsageError(f"{target} is there already. Choose another name, or remove it.")

@@ -1,7 +1,11 @@
 """The package that `tercel plugin new` writes: a task in one module, its entry point, a flow and tests."""
 
 import re
+import sys
 from collections.abc import Mapping
+from keyword import iskeyword
+
+from tercel.plugins import MODULES
 
 _PACKAGE = re.compile(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*")
 _TYPE = re.compile(r"[a-zA-Z][a-zA-Z0-9_]*(\.[a-zA-Z][a-zA-Z0-9_]*)*\.[A-Z][a-zA-Z0-9]*")
@@ -13,8 +17,15 @@ def is_package_name(text: str) -> bool:
 
 
 def is_type_name(text: str) -> bool:
-    """True for names with dots between them, the last of which can be that of a class."""
-    return _TYPE.fullmatch(text) is not None
+    """True for names with dots between them, the last of which can be that of the class in the module."""
+    last = text.rpartition(".")[2]
+    return _TYPE.fullmatch(text) is not None and not iskeyword(last) and last not in _IMPORTED
+
+
+def is_taken(text: str) -> bool:
+    """True for the name of a package whose module Python or Tercel has already, and for a type of Tercel."""
+    module = text.replace("-", "_")
+    return module in sys.stdlib_module_names or module == "tercel" or text in MODULES
 
 
 def package_files(name: str, type_name: str | None = None) -> Mapping[str, str]:
@@ -43,6 +54,9 @@ def package_files(name: str, type_name: str | None = None) -> Mapping[str, str]:
         }.items()
     }
 
+
+_IMPORTED = frozenset({"Dynamic", "Outputs", "RunContext", "RunnableTask", "TaskFailedError"})
+"""What the module has names for already."""
 
 _PYPROJECT = """\
 [build-system]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tercel.cli.plugin_template import is_package_name, is_type_name, package_files
+from tercel.cli.plugin_template import is_package_name, is_taken, is_type_name, package_files
 from tercel.model.schema import example_flow
 from tercel.model.source import check_flow
 from tercel.model.task import Part
@@ -43,10 +43,27 @@ def test_given_a_text_then_it_is_a_name_for_a_package_or_not(text: str, fits: bo
         ("io..Keep", False),
         ("io.acme.Keep\n", False),
         ("io.acme-text.Keep", False),
+        ("io.acme.None", False),
+        ("io.acme.Outputs", False),
     ],
 )
 def test_given_a_text_then_it_is_a_name_for_a_type_or_not(text: str, fits: bool) -> None:
     assert is_type_name(text) is fits
+
+
+@pytest.mark.parametrize(
+    ("text", "is_one"),
+    [
+        ("acme-text", False),
+        ("json", True),
+        ("tercel", True),
+        ("io.acme.Keep", False),
+        ("io.kestra.plugin.core.log.Log", True),
+        ("io.kestra.core.tasks.log.Log", True),
+    ],
+)
+def test_given_a_name_then_python_and_tercel_have_it_already_or_not(text: str, is_one: bool) -> None:
+    assert is_taken(text) is is_one
 
 
 class TestPackageFiles:

@@ -10,8 +10,8 @@ from functools import lru_cache
 from threading import Lock
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
-from tercel.plugin_api import Dynamic, MissingToolError, RunContext, RunnableTask, TaskFailedError
-from tercel.plugins.aws.properties import is_on, seconds, text
+from tercel.plugin_api import Dynamic, MissingToolError, RunContext, RunnableTask, TaskFailedError, is_on
+from tercel.plugins.aws.properties import seconds, text
 
 if TYPE_CHECKING:
     from botocore.config import Config
@@ -176,7 +176,7 @@ def opened(task: Connected, context: RunContext) -> Generator["S3Client"]:
             yield _client(task, context, clients)
         except (BotoCoreError, ClientError, ValueError) as error:
             context.stop_if_killed()
-            if isinstance(error, ValueError) and not str(error).startswith("Invalid endpoint"):
+            if not isinstance(error, BotoCoreError | ClientError) and not str(error).startswith("Invalid endpoint"):
                 raise
             raise failure(error, None, context) from error
 
@@ -369,6 +369,8 @@ def failure(error: Exception, place: Place | None, context: RunContext) -> TaskF
             return TaskFailedError("There are no AWS credentials.", _CREDENTIALS)
         case exceptions.ProfileNotFound():
             return TaskFailedError(f"{_short(error, context)}.", "Check 'profile', and the AWS files of the worker.")
+        case exceptions.InvalidRegionError():
+            return TaskFailedError(f"{_short(error, context)}.", "Check 'region': it is a name such as eu-central-1.")
         case exceptions.NoRegionError():
             return TaskFailedError("There is no region.", "Set 'region', or give the worker AWS_DEFAULT_REGION.")
         case exceptions.ParamValidationError():

@@ -4,9 +4,9 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
-from tercel.plugin_api import RunContext, TaskFailedError
+from tercel.plugin_api import RunContext, TaskFailedError, whole_number
 from tercel.plugins.aws.connection import Asking, Place, asking, common
-from tercel.plugins.aws.properties import iso, text, whole_number
+from tercel.plugins.aws.properties import iso
 from tercel.plugins.aws.streams import plain_etag
 
 if TYPE_CHECKING:
@@ -92,12 +92,9 @@ def matching(
     Raises:
         TaskFailedError: the bucket cannot be listed, or `regexp` is none.
     """
-    options = {
-        "Prefix": text(context, listed.prefix),
-        "Delimiter": text(context, listed.delimiter),
-        "StartAfter": text(context, listed.marker),
-    }
-    given: dict[str, Any] = {name: value for name, value in options.items() if value}
+    # As they are: keys may have blanks at either end.
+    options = {"Prefix": listed.prefix, "Delimiter": listed.delimiter, "StartAfter": listed.marker}
+    given: dict[str, Any] = {name: found for name, value in options.items() if (found := context.render(value or ""))}
     if 2 * wanted + 10 < _PAGE:
         given["MaxKeys"] = 2 * wanted + 10
     holds = _filter(listed, context)
@@ -115,22 +112,22 @@ def matching(
 
 def limited(client: "S3Client", bucket: str, listed: Listed, context: RunContext) -> list[Object]:
     """The first `maxKeys` objects that match; of those the first `maxFiles`, the rest being warned of."""
-    most = whole_number(context, listed.max_keys, "maxKeys")
+    most = whole_number(context, listed.max_keys, "maxKeys", least=1)
     found: list[Object] = []
     for one in matching(client, bucket, listed, context, wanted=most):
         found.append(one)
         if len(found) == most:
             break
-    files = len(found) if listed.max_files is None else whole_number(context, listed.max_files, "maxFiles")
+    files = len(found) if listed.max_files is None else whole_number(context, listed.max_files, "maxFiles", least=1)
     if len(found) > files:
         context.logger.warn(f"{len(found):,} objects match, and maxFiles allows {files:,}: the others are left out.")
     return found[:files]
 
 
 def _filter(listed: Listed, context: RunContext) -> Callable[[str], bool]:
-    pattern = text(context, listed.regexp)
+    pattern = context.render(listed.regexp or "")
     try:
-        fits = None if pattern is None else re.compile(pattern).fullmatch
+        fits = re.compile(pattern).fullmatch if pattern.strip() else None
     except re.error as error:
         raise TaskFailedError(
             f"regexp {pattern!r} is no regular expression: {error}.", "It has to match the whole key."

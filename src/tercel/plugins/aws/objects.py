@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
 
-from tercel.plugin_api import Dynamic, Outputs, Part, Problem, RunContext, TaskFailedError, plugin
+from tercel.plugin_api import Dynamic, Outputs, Part, Problem, RunContext, TaskFailedError, is_on, plugin, whole_number
 from tercel.plugins.aws.actions import at_once, bucket_of, key_of
 from tercel.plugins.aws.connection import Place, S3Task, asking, common, opened
 from tercel.plugins.aws.listing import NO_ENCODING, Kind, limited
-from tercel.plugins.aws.properties import is_on, text, whole_number
+from tercel.plugins.aws.properties import text
 from tercel.plugins.aws.streams import copy
 
 if TYPE_CHECKING:

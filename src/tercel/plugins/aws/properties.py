@@ -7,25 +7,10 @@ from typing import cast
 
 from tercel.plugin_api import RunContext, TaskFailedError, parse_duration
 
-_FALSE = frozenset({"", "false", "0", "-0", "null"})
-
 
 def text(context: RunContext, value: str | None) -> str | None:
     """A text; None where there is none."""
     return None if value is None else context.render(value).strip() or None
-
-
-def is_on(context: RunContext, value: bool | str | None) -> bool:
-    """A switch."""
-    return context.render(value).strip().lower() not in _FALSE if isinstance(value, str) else bool(value)
-
-
-def whole_number(context: RunContext, value: int | str, name: str, *, least: int = 1) -> int:
-    """A number of at least *least*."""
-    given = context.render(str(value)).strip()
-    if not (given.isascii() and given.isdecimal()) or int(given) < least:
-        raise TaskFailedError(f"{name} is {given[:80]!r}, which is not a whole number of {least} or more.")
-    return int(given)
 
 
 def seconds(context: RunContext, value: str, name: str) -> int:

@@ -8,7 +8,7 @@ from urllib.parse import unquote
 
 import msgspec
 
-from tercel.plugin_api import Dynamic, Outputs, Problem, RunContext, TaskFailedError, plugin
+from tercel.plugin_api import Dynamic, Outputs, Problem, RunContext, TaskFailedError, is_on, plugin, whole_number
 from tercel.plugins.aws.actions import (
     Action,
     MoveTo,
@@ -24,7 +24,7 @@ from tercel.plugins.aws.actions import (
 from tercel.plugins.aws.connection import Place, S3Task, asking, common, opened
 from tercel.plugins.aws.listing import Kind, Object, limited
 from tercel.plugins.aws.objects import ListingTask
-from tercel.plugins.aws.properties import instant, is_on, text, text_map, whole_number
+from tercel.plugins.aws.properties import instant, text, text_map
 from tercel.plugins.aws.streams import PART_BYTES, fetch, query, upload
 from tercel.plugins.aws.streams import Download as Download_
 
@@ -116,7 +116,7 @@ class Upload(S3Task, frozen=True, kw_only=True):
         """Send the file, or a few at once."""
         bucket, key = bucket_of(self.bucket, context), key_of(self.key, context)
         files = self._files(context)
-        most = min(whole_number(context, self.concurrent_uploads, "concurrentUploads"), _UPLOADS_AT_ONCE)
+        most = min(whole_number(context, self.concurrent_uploads, "concurrentUploads", least=1), _UPLOADS_AT_ONCE)
         options, asked = self._options(context), common(self, context)
         sizes = {name: self._size(uri, context) for name, uri in files.items()}
         with opened(self, context) as client:
@@ -174,7 +174,7 @@ class Upload(S3Task, frozen=True, kw_only=True):
     def _size(self, uri: str, context: RunContext) -> int:
         size = context.file_size(uri)
         if self.content_length is not None:
-            wanted = whole_number(context, self.content_length, "contentLength", least=0)
+            wanted = whole_number(context, self.content_length, "contentLength")
             if wanted != size:
                 raise TaskFailedError(f"{uri} has {size:,} bytes, and contentLength is {wanted:,}.")
         return size

@@ -10,12 +10,22 @@ from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, cast
 
 import msgspec
 
-from tercel.plugin_api import Dynamic, PollContext, PollingTrigger, Problem, TaskFailedError, parse_duration, plugin
+from tercel.plugin_api import (
+    Dynamic,
+    PollContext,
+    PollingTrigger,
+    Problem,
+    TaskFailedError,
+    is_on,
+    parse_duration,
+    plugin,
+    whole_number,
+)
 from tercel.plugins.aws.actions import Action, MoveTo, Taken, act, at_once, bucket_of, fetch_all, target_of
 from tercel.plugins.aws.connection import Place, common, opened
 from tercel.plugins.aws.listing import NO_ENCODING, Kind, Object, matching
 from tercel.plugins.aws.memory import Change, KnownObjects
-from tercel.plugins.aws.properties import is_on, seconds, text, whole_number
+from tercel.plugins.aws.properties import seconds, text
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
@@ -195,10 +205,10 @@ class Trigger(PollingTrigger, frozen=True, kw_only=True):
 
     def _look(self, client: "S3Client", bucket: str, known: KnownObjects, context: PollContext) -> list[_Found]:
         """What is new, as much as one execution may get; what is not there any more is forgotten."""
-        most = whole_number(context, self.max_keys, "maxKeys")
+        most = whole_number(context, self.max_keys, "maxKeys", least=1)
         if self.max_files is not None:
-            most = min(most, whole_number(context, self.max_files, "maxFiles"))
-        most_bytes = None if self.max_size is None else whole_number(context, self.max_size, "maxSize", least=0)
+            most = min(most, whole_number(context, self.max_files, "maxFiles", least=1))
+        most_bytes = None if self.max_size is None else whole_number(context, self.max_size, "maxSize")
         found: list[_Found] = []
         too_large = 0
         for one in matching(client, bucket, self, context, wanted=max(most, len(known))):

@@ -7,8 +7,18 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
-from tercel.plugin_api import Dynamic, Outputs, Problem, RunContext, RunnableTask, TaskFailedError, plugin
-from tercel.plugins.git.program import Git, is_on, open_git, read_login, without_login
+from tercel.plugin_api import (
+    Dynamic,
+    Outputs,
+    Problem,
+    RunContext,
+    RunnableTask,
+    TaskFailedError,
+    is_on,
+    plugin,
+    whole_number,
+)
+from tercel.plugins.git.program import Git, open_git, read_login, without_login
 
 
 @plugin("io.kestra.plugin.git.Clone")
@@ -97,7 +107,7 @@ class Clone(RunnableTask, frozen=True, kw_only=True):
             if is_on(context, self.clone_submodules):
                 git.run("submodule", "update", "--init", "--recursive", *(() if self.commit else ("--depth", "1")))
             for name, value in (self.git_config or {}).items():
-                git.run("config", name, str(value))
+                git.run("config", name, str(context.render_value(value)))
         return Outputs(directory=str(target))
 
     def _prepare(self, git: Git, context: RunContext, target: Path, url: str) -> bool:
@@ -142,7 +152,7 @@ class Clone(RunnableTask, frozen=True, kw_only=True):
             if not found:
                 raise TaskFailedError(f"Cannot resolve commit SHA: {wanted}")
             return found
-        depth = int(context.render(str(self.depth)))
+        depth = whole_number(context, self.depth, "depth", least=1)
         shallow = ("--depth", str(depth)) if fresh or depth == 1 else ()
         tags = ("--no-tags",) if is_on(context, self.no_tags) else ()
         if self.tag is not None:

@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from tercel.plugin_api import Dynamic, Problem, RunContext, RunnableTask, TaskFailedError
-from tercel.plugins.git.program import is_on, open_git, read_login
+from tercel.plugin_api import Dynamic, Problem, RunContext, RunnableTask, TaskFailedError, is_on, whole_number
+from tercel.plugins.git.program import open_git, read_login
 from tercel.plugins.git.repository import Repository
 
 _SECRET_HINT = "Keep it as a secret, and write {{ secret('GIT_TOKEN') }} or the name that you gave it."
@@ -108,7 +108,7 @@ class Connection(RunnableTask, frozen=True, kw_only=True):
                     if is_on(context, self.no_proxy):
                         git.run("config", "http.proxy", "")
                     if self.read_timeout is not None:
-                        seconds = max(1, int(context.render(str(self.read_timeout))) // 1000)
+                        seconds = max(1, whole_number(context, self.read_timeout, "readTimeout") // 1000)
                         git.run("config", "http.lowSpeedLimit", "1")
                         git.run("config", "http.lowSpeedTime", str(seconds))
                     for name, value in (self.git_config or {}).items():

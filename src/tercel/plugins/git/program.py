@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple, Protocol
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-from tercel.plugin_api import MissingToolError, RunContext, TaskFailedError, is_truthy_text
+from tercel.plugin_api import NEVER_HANDED_DOWN, MissingToolError, RunContext, TaskFailedError
 
 # Answers for the repository's own host alone: submodules and redirects may lead to others.
 _ASKPASS = """#!/bin/sh
@@ -230,7 +230,7 @@ def open_git(context: RunContext, directory: Path, login: Login) -> Generator[Gi
     env = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith("SECRET_") and name not in _OF_ANOTHER_REPOSITORY
+        if not name.startswith(NEVER_HANDED_DOWN) and name not in _OF_ANOTHER_REPOSITORY
     }
     env |= {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C.UTF-8"}
     # Without a repository of its own a folder must not pass for part of one further up.
@@ -264,8 +264,15 @@ def open_git(context: RunContext, directory: Path, login: Login) -> Generator[Gi
 
 
 def without_login(url: str) -> tuple[str, tuple[str | None, str | None]]:
-    """Take user name and password out of an http(s) URL, so that they reach neither argv nor `.git/config`."""
-    parts = urlsplit(url)
+    """Take user name and password out of an http(s) URL, so that they reach neither argv nor `.git/config`.
+
+    Raises:
+        TaskFailedError: it is no URL, nor another address of a repository.
+    """
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise TaskFailedError(f"`url` is no address: {error}.", "Percent-encode special characters in it.") from None
     if parts.scheme not in {"http", "https"} or "@" not in parts.netloc:
         return url, (None, None)
     login = tuple(None if part is None else unquote(part) for part in (parts.username, parts.password))
@@ -275,8 +282,3 @@ def without_login(url: str) -> tuple[str, tuple[str | None, str | None]]:
 def rendered(context: RunContext, template: str | None) -> str | None:
     """The rendered text; None where there is none."""
     return None if template is None else context.render(template)
-
-
-def is_on(context: RunContext, value: bool | str) -> bool:
-    """A flag, or a text that renders to one."""
-    return is_truthy_text(context.render(value).strip()) if isinstance(value, str) else value

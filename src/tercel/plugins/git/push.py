@@ -4,9 +4,19 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from tercel.plugin_api import Dynamic, NamespaceFiles, Outputs, Part, Problem, RunContext, TaskFailedError, plugin
+from tercel.plugin_api import (
+    Dynamic,
+    NamespaceFiles,
+    Outputs,
+    Part,
+    Problem,
+    RunContext,
+    TaskFailedError,
+    is_on,
+    plugin,
+)
 from tercel.plugins.git.flow_files import stem_for
-from tercel.plugins.git.program import NOBODY, is_on, open_git, rendered, without_login
+from tercel.plugins.git.program import NOBODY, open_git, rendered, without_login
 from tercel.plugins.git.pushing import Changes, PushTask, repository_folder
 from tercel.plugins.git.repository import Author, Entry, Repository
 

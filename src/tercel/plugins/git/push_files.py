@@ -8,9 +8,8 @@ from typing import BinaryIO, cast
 import msgspec
 
 from tercel.model.globs import Globs, namespace_globs
-from tercel.plugin_api import Dynamic, Outputs, RunContext, TaskFailedError, plugin
+from tercel.plugin_api import Dynamic, Outputs, RunContext, TaskFailedError, is_on, plugin
 from tercel.plugins.git.connection import clean_folder
-from tercel.plugins.git.program import is_on
 from tercel.plugins.git.pushing import Changes, Pushed, PushTask, folder_changes, repository_folder
 from tercel.plugins.git.repository import Entry, Repository
 

@@ -1,9 +1,8 @@
 """git.PushFlows: the flows of a namespace, as files on a branch."""
 
 from tercel.errors import InvalidFlowError
-from tercel.plugin_api import Dynamic, FlowSource, Outputs, RunContext, TaskFailedError, plugin
+from tercel.plugin_api import Dynamic, FlowSource, Outputs, RunContext, TaskFailedError, is_on, plugin
 from tercel.plugins.git.flow_files import FlowChoice, add_flows, in_namespace, is_flow_file, placed, stem_for, stem_of
-from tercel.plugins.git.program import is_on
 from tercel.plugins.git.pushing import Changes, PushTask, folder_changes, repository_folder
 
 

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from tercel.plugin_api import Dynamic, Outputs, RunContext, TaskFailedError
+from tercel.plugin_api import Dynamic, Outputs, RunContext, TaskFailedError, is_on
 from tercel.plugins.git.connection import Connection, clean_folder, joined, save_diff, shown
-from tercel.plugins.git.program import is_on, rendered
+from tercel.plugins.git.program import rendered
 from tercel.plugins.git.repository import LINK_MODES, Author, Changed, Entry, Repository, commit_url
 
 KEPT_FILES = (".kestraignore", ".gitkeep")

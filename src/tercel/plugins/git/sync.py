@@ -4,10 +4,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import BinaryIO, ClassVar
 
-from tercel.plugin_api import Dynamic, NamespaceFolder, Outputs, RunContext, TaskFailedError, plugin
+from tercel.plugin_api import Dynamic, NamespaceFolder, Outputs, RunContext, TaskFailedError, is_on, plugin
 from tercel.plugins.git.connection import Connection, clean_folder, joined
 from tercel.plugins.git.flow_files import is_flow_file
-from tercel.plugins.git.program import is_on
 from tercel.plugins.git.sync_files import obsolete_files, save_file_diff, sync_files
 from tercel.plugins.git.sync_flows import folder_files, read_flows, save_flows
 

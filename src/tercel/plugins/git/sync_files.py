@@ -4,9 +4,8 @@ from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from typing import BinaryIO
 
-from tercel.plugin_api import Dynamic, NamespaceFolder, Outputs, RunContext, plugin
+from tercel.plugin_api import Dynamic, NamespaceFolder, Outputs, RunContext, is_on, plugin
 from tercel.plugins.git.connection import Connection, clean_folder, joined, save_diff
-from tercel.plugins.git.program import is_on
 from tercel.plugins.git.repository import Blob, Entry, Repository
 from tercel.plugins.git.sync_flows import IGNORE_FILE, SYNC_STATES, folder_files, told_counts
 

@@ -5,10 +5,9 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from tercel.errors import InvalidFlowError
-from tercel.plugin_api import Dynamic, FlowChange, FlowSource, Outputs, RunContext, TaskFailedError, plugin
+from tercel.plugin_api import Dynamic, FlowChange, FlowSource, Outputs, RunContext, TaskFailedError, is_on, plugin
 from tercel.plugins.git.connection import Connection, clean_folder, is_text_path, joined, save_diff, shown
 from tercel.plugins.git.flow_files import in_namespace, is_flow_file, namespace_of, stem_of
-from tercel.plugins.git.program import is_on
 from tercel.plugins.git.repository import LINK_MODES, Entry, Repository
 
 SYNC_STATES = {"CREATED": "ADDED", "UPDATED": "UPDATED", "DELETED": "DELETED", "UNCHANGED": "UNCHANGED"}

@@ -68,7 +68,7 @@ class Transport(httpx.BaseTransport):
         if not proxy:
             return httpcore.ConnectionPool(ssl_context=ssl, network_backend=_Backend(self._guard))
         # The administrator's own proxy may be reached, whatever is denied to flows.
-        backend = _Backend(None if self._proxy is None else self._guard)
+        backend = _Backend(None if self._proxy is None else self._guard, is_for_proxy=True)
         one = httpx.Proxy(proxy)
         if one.raw_auth is not None and one.raw_auth[1]:
             self._add_secret(one.raw_auth[1].decode())
@@ -111,8 +111,9 @@ class _Pooled(httpx.HTTPTransport):
 class _Backend(httpcore.NetworkBackend):
     """Connects to the very addresses that the guard has looked at; without one to whatever there is."""
 
-    def __init__(self, guard: Guard | None) -> None:
+    def __init__(self, guard: Guard | None, *, is_for_proxy: bool = False) -> None:
         self._guard = guard or Guard((), ())
+        self._is_for_proxy = is_for_proxy
         self._inner = httpcore.SyncBackend()
 
     def connect_tcp(
@@ -124,6 +125,21 @@ class _Backend(httpcore.NetworkBackend):
         socket_options: "_SOCKET_OPTIONS | None" = None,
     ) -> httpcore.NetworkStream:
         """Connect to the first of the host's addresses that answers."""
+        try:
+            return self._connected(host, port, timeout, local_address, socket_options)
+        except httpcore.ConnectError as error:
+            if self._is_for_proxy:
+                raise httpcore.ConnectError(f"the proxy {host}:{port} cannot be reached: {error}") from error
+            raise
+
+    def _connected(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None,
+        local_address: str | None,
+        socket_options: "_SOCKET_OPTIONS | None",
+    ) -> httpcore.NetworkStream:
         try:
             addresses = self._guard.addresses(host, port)
         except (socket.gaierror, UnicodeError) as error:

@@ -1,6 +1,6 @@
 """core.http.Download: an answer as a file."""
 
-from tercel.plugin_api import Outputs, RunContext, TaskFailedError, plugin
+from tercel.plugin_api import Dynamic, Outputs, RunContext, TaskFailedError, is_on, plugin
 from tercel.plugins.http.answer import file_name, headers_of, save
 from tercel.plugins.http.task import HttpTask
 
@@ -34,14 +34,14 @@ class Download(HttpTask, frozen=True, kw_only=True):
             message: "{{ outputs.orders.uri }} has {{ outputs.orders.length }} bytes."
     """
 
-    fail_on_empty_response: bool = True
+    fail_on_empty_response: bool | Dynamic = True
 
     def run(self, context: RunContext) -> Outputs:
         """Stream the answer into internal storage."""
         with self.response(context) as response:
             content = self.content_of(response, context)
             if content.is_at_end():
-                if self.fail_on_empty_response:
+                if is_on(context, self.fail_on_empty_response):
                     raise TaskFailedError(
                         "No response from server: the body is empty.", "Set failOnEmptyResponse: false to accept that."
                     )

@@ -6,12 +6,20 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, cast
 from urllib.parse import quote, unquote, urlsplit
 
-from tercel.plugin_api import Dynamic, MissingToolError, RunContext, RunnableTask, TaskFailedError
+from tercel.plugin_api import (
+    Dynamic,
+    MissingToolError,
+    RunContext,
+    RunnableTask,
+    TaskFailedError,
+    is_on,
+    whole_number,
+)
 from tercel.plugins.http.answer import Content
 from tercel.plugins.http.content import StoredContent, form_part, is_stored
 from tercel.plugins.http.guard import Guard
 from tercel.plugins.http.options import HttpOptions, HttpTimeout, SslOptions
-from tercel.plugins.http.texts import is_on, plain, rendered_map, seconds, shown, whole_number
+from tercel.plugins.http.texts import plain, rendered_map, seconds, shown
 
 if TYPE_CHECKING:
     import httpx
@@ -90,8 +98,10 @@ class HttpTask(RunnableTask, frozen=True, kw_only=True):
 
     def content_of(self, response: "httpx.Response", context: RunContext) -> Content:
         """The content of an answer."""
-        most = whole_number(context, self.the_options.max_content_length, "maxContentLength")
-        return Content(response, context, most)
+        most = self.the_options.max_content_length
+        if most is None or not context.render(str(most)).strip():
+            return Content(response, context)
+        return Content(response, context, whole_number(context, most, "maxContentLength"))
 
     @property
     def the_options(self) -> HttpOptions:
@@ -110,8 +120,9 @@ class HttpTask(RunnableTask, frozen=True, kw_only=True):
         trust = self.ssl_options or options.ssl or SslOptions()
         deny = cast("tuple[str, ...]", context.setting("http.deny", ()))
         allow = cast("tuple[str, ...]", context.setting("http.allow", ()))
+        read_s = seconds(context, read, "readIdleTimeout", _READ_S)
         return httpx.Client(
-            timeout=httpx.Timeout(seconds(context, read, _READ_S), connect=seconds(context, connect, _CONNECT_S)),
+            timeout=httpx.Timeout(read_s, connect=seconds(context, connect, "connectTimeout", _CONNECT_S)),
             follow_redirects=is_on(context, options.follow_redirects),
             auth=_auth(options, context),
             headers=_HEADERS,
@@ -129,13 +140,16 @@ class HttpTask(RunnableTask, frozen=True, kw_only=True):
         import httpx  # noqa: PLC0415  # heavy, and an extra
 
         given = {} if self.headers is None else rendered_map(context, self.headers)
-        headers = httpx.Headers({name: plain(value) for name, value in given.items()})
+        if odd := next((name for name in given if not name.isascii()), None):
+            raise TaskFailedError(f"The header {odd!r} cannot be sent.", "Names of headers are ASCII.")
+        # Blanks around a value, such as the line break at the end of a secret, are no part of it.
+        headers = httpx.Headers({name: plain(value).strip() for name, value in given.items()}, encoding="utf-8")
         auth = self.the_options.the_auth()
         if auth is not None and auth.type == "BEARER":
-            token = context.render(auth.token or "")
+            token = context.render(auth.token or "").strip()
             context.add_secret(token)
             headers["Authorization"] = f"Bearer {token}"
-        url = _with_params(httpx.URL(uri), {} if self.params is None else rendered_map(context, self.params))
+        url = _with_params(_parsed(uri), {} if self.params is None else rendered_map(context, self.params))
         if self.form_data is None:
             return self._with_body(client, method, url, headers, context)
         form = rendered_map(context, self.form_data)
@@ -192,10 +206,23 @@ def _check_uri(uri: str, context: RunContext) -> None:
     except ValueError:
         # Without saying which: what stands for a port may be the rest of a password.
         raise TaskFailedError("The uri is no address.", "Percent-encode special characters in it.") from None
+    if "://" not in uri:
+        raise TaskFailedError("The uri is no address.", "Begin it with http:// or https:// and a host.")
     if not is_address:
         raise TaskFailedError(f"{shown(uri)!r} is not an http or https address.")
     if parts.password:
         context.add_secret(unquote(parts.password))
+
+
+def _parsed(uri: str) -> "httpx.URL":
+    import httpx  # noqa: PLC0415  # heavy, and an extra
+
+    url = httpx.URL(uri)
+    try:
+        _ = url.host
+    except UnicodeError as error:
+        raise TaskFailedError(f"The uri is no address: its host is none: {error}.") from error
+    return url
 
 
 def _with_params(url: "httpx.URL", params: dict[str, object]) -> "httpx.URL":
@@ -231,7 +258,7 @@ def _proxy(options: HttpOptions, context: RunContext) -> str | None:
         context.add_secret(password)
         login = f"{quote(context.render(proxy.username), safe='')}:{quote(password, safe='')}@"
     scheme = "socks5" if proxy.type == "SOCKS" else "http"
-    port = "" if proxy.port is None else f":{context.render(str(proxy.port))}"
+    port = "" if proxy.port is None else f":{whole_number(context, proxy.port, 'proxyPort', least=1)}"
     return f"{scheme}://{login}{context.render(proxy.address)}{port}"
 
 
@@ -263,6 +290,8 @@ def _in_words(error: "httpx.HTTPError", timeouts: dict[str, str]) -> tuple[str, 
         return f"Invalid size, got {lengths[1]}, expected {lengths[2]}", "The connection was cut in the middle."
     if "incomplete chunked read" in text:
         return "the connection was cut in the middle of the answer", ""
+    if text.startswith("Illegal header value"):  # which is quoted there, and may be a secret
+        return "the value of a header has a line break or another character that no header may have", ""
     if "CERTIFICATE_VERIFY_FAILED" in text:
         hint = "An issuer of your own is trusted by SSL_CERT_FILE in the worker's environment."
         return f"the server's certificate is not trusted: {text.partition('failed: ')[2] or text}", hint

@@ -7,14 +7,11 @@ from urllib.parse import urlsplit, urlunsplit
 
 from tercel.plugin_api import RunContext, TaskFailedError, parse_duration
 
-FALSE = frozenset({"", "false", "0", "-0", "null"})
-"""What counts as no."""
-
 
 def shown(uri: str) -> str:
     """The address without login and query, which may hold secrets."""
     parts = urlsplit(uri)
-    return f"{parts.scheme}://{parts.hostname or ''}{f':{parts.port}' if parts.port else ''}{parts.path}"
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def without_login(uri: str) -> str:
@@ -41,28 +38,14 @@ def rendered_map(context: RunContext, value: object) -> dict[str, object]:
     return {str(name): item for name, item in cast("Mapping[object, object]", rendered).items()}
 
 
-def is_on(context: RunContext, value: bool | str | None) -> bool:
-    """A switch."""
-    if isinstance(value, str):
-        return context.render(value).strip() not in FALSE
-    return bool(value)
-
-
-def seconds(context: RunContext, value: str | None, default: float) -> float:
-    """A duration in seconds."""
+def seconds(context: RunContext, value: str | None, name: str, default: float) -> float:
+    """A duration in seconds, longer than nothing."""
     if value is None:
         return default
     try:
-        return parse_duration(context.render(value)).total_seconds()
+        given = parse_duration(context.render(value).strip()).total_seconds()
     except ValueError as error:
-        raise TaskFailedError(f"{error}.") from error
-
-
-def whole_number(context: RunContext, value: int | str | None, name: str) -> int | None:
-    """A number; None where there is none."""
-    text = "" if value is None else context.render(str(value)).strip()
-    if not text:
-        return None
-    if not (text.isascii() and text.isdecimal()):
-        raise TaskFailedError(f"{name} is {text[:80]!r}, which is not a whole number.")
-    return int(text)
+        raise TaskFailedError(f"{name}: {error}.") from error
+    if given <= 0:
+        raise TaskFailedError(f"{name} is not longer than nothing.", "Write a duration such as PT10S.")
+    return given

@@ -1,9 +1,9 @@
 """core.http.Trigger: an answer that starts an execution."""
 
-from tercel.plugin_api import Dynamic, Outputs, PollContext, PollingTrigger, plugin
+from tercel.plugin_api import Dynamic, Outputs, PollContext, PollingTrigger, is_truthy_text, plugin
 from tercel.plugins.http.options import HttpOptions, SslOptions
 from tercel.plugins.http.request import Request
-from tercel.plugins.http.texts import FALSE, shown
+from tercel.plugins.http.texts import shown
 
 
 @plugin(
@@ -63,7 +63,8 @@ class Trigger(PollingTrigger, frozen=True, kw_only=True):
         answer = self._request().run(context)
         body = answer.get("body", answer.get("encryptedBody"))
         response = {"statusCode": answer["code"], "body": body, "headers": answer["headers"]}
-        if context.render(self.response_condition, {"response": response}).strip() in FALSE:
+        said = context.render(self.response_condition, {"response": response}).strip()
+        if not is_truthy_text(said) or said == "null":
             context.logger.debug(f"{shown(str(answer['uri']))} answered {answer['code']}: not what is waited for.")
             return None
         return answer

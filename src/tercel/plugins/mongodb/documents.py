@@ -19,6 +19,13 @@ def rendered_map(value: object, name: str, context: RunContext) -> dict[str, Any
     return _map(_rendered(value, name, context), name)
 
 
+def optional_map(value: object, name: str, context: RunContext) -> dict[str, Any]:
+    """As `rendered_map`; an empty one where there is nothing, or a text that renders to nothing."""
+    if value is None or (isinstance(value, str) and not context.render(value).strip()):
+        return {}
+    return rendered_map(value, name, context)
+
+
 def rendered_maps(value: object, name: str, context: RunContext) -> list[dict[str, Any]]:
     """The documents of a property: a list of maps, or a text that renders to one as JSON.
 
@@ -38,27 +45,14 @@ def rendered_change(value: object, name: str, context: RunContext) -> dict[str, 
     return _maps(cast("list[object]", found), name) if isinstance(found, list) else _map(found, name)
 
 
-def whole_number(value: int | str, name: str, context: RunContext, *, least: int = 0) -> int:
-    """The number of a property.
-
-    Raises:
-        TaskFailedError: it is none, or below *least*; names the property.
-    """
-    text = value if isinstance(value, int) else context.render(value).strip()
-    try:
-        number = int(text)
-    except ValueError:
-        raise TaskFailedError(f"{name!r} is {text!r}, which is not a whole number.") from None
-    if number < least:
-        raise TaskFailedError(f"{name!r} is {number}, less than {least}.")
-    return number
-
-
 def _rendered(value: object, name: str, context: RunContext) -> object:
     if isinstance(value, str):
         text = context.render(value).strip()
+        if not text:
+            # Not taken for `{}`: as a filter that means all documents.
+            raise TaskFailedError(f"{name!r} is empty when rendered.", "Write {} where that is meant.")
         try:
-            value = json.loads(text or "{}")
+            value = json.loads(text)
         except (ValueError, RecursionError) as error:
             raise TaskFailedError(f"{name!r} is not JSON: {error}.") from error
     else:
@@ -110,7 +104,7 @@ def row_document(value: object) -> dict[str, Any]:
     """
     document = to_bson(value)
     if not isinstance(document, dict):
-        raise ValueError(f"it is not a map but {_kind(value)}")  # noqa: TRY004  # of the user's data
+        raise ValueError(f"it is not a map but {_kind(document)}")  # noqa: TRY004  # of the user's data
     return cast("dict[str, Any]", document)
 
 

@@ -10,10 +10,20 @@ from typing import TYPE_CHECKING, Any, cast
 import msgspec
 
 from tercel.item_files import Row, read_rows
-from tercel.plugin_api import Dynamic, Outputs, Problem, RunContext, RunnableTask, TaskFailedError, plugin
+from tercel.plugin_api import (
+    Dynamic,
+    Outputs,
+    Problem,
+    RunContext,
+    RunnableTask,
+    TaskFailedError,
+    is_on,
+    plugin,
+    whole_number,
+)
 from tercel.plugins.mongodb.batches import Tally, check_encodable, insert, send
 from tercel.plugins.mongodb.connection import MongoDbConnection, cut, opened
-from tercel.plugins.mongodb.documents import check_change, row_document, whole_number
+from tercel.plugins.mongodb.documents import check_change, row_document
 
 if TYPE_CHECKING:
     from bson import ObjectId
@@ -43,7 +53,7 @@ class _FromFile(RunnableTask, frozen=True, kw_only=True):
 
     def run(self, context: RunContext) -> Outputs:
         """Send the rows of the file, a batch at a time."""
-        chunk = whole_number(self.chunk, "chunk", context, least=1)
+        chunk = whole_number(context, self.chunk, "chunk", least=1)
         place = {"database": context.render(self.database), "collection": context.render(self.collection)}
         tally = self._tally()
         with context.open_file(context.render(self.from_)) as source, opened(self, context) as documents:
@@ -107,7 +117,7 @@ class Load(_FromFile, frozen=True, kw_only=True):
     """
 
     id_key: Dynamic | None = None
-    remove_id_key: bool = True
+    remove_id_key: bool | Dynamic = True
 
     def _tally(self) -> Tally:
         return Tally()
@@ -115,14 +125,14 @@ class Load(_FromFile, frozen=True, kw_only=True):
     def _reader(self, context: RunContext) -> "Callable[[object], Document]":
         if self.id_key is None:
             return row_document
-        key = context.render(self.id_key)
+        key, removes = context.render(self.id_key), is_on(context, self.remove_id_key)
 
         def read(row: object) -> "Document":
             document = row_document(row)
             if key not in document:
                 raise ValueError(f"it has no member {key!r}, which `idKey` names")
             document["_id"] = _object_id(document[key], key)
-            if self.remove_id_key and key != "_id":
+            if removes and key != "_id":
                 del document[key]
             return document
 

@@ -15,10 +15,12 @@ from tercel.plugin_api import (
     RunContext,
     RunnableTask,
     TaskFailedError,
+    is_on,
     plugin,
+    whole_number,
 )
 from tercel.plugins.mongodb.connection import MongoDbConnection, opened
-from tercel.plugins.mongodb.documents import rendered_map, rendered_maps, to_row, whole_number
+from tercel.plugins.mongodb.documents import optional_map, rendered_maps, to_row
 
 _MAX_OUTPUT_BYTES = 10 << 20
 
@@ -74,18 +76,18 @@ class Find(RunnableTask, frozen=True, kw_only=True):
     sort: dict[str, object] | Dynamic | None = None
     limit: int | Dynamic = 0
     skip: int | Dynamic = 0
-    store: bool = False
+    store: bool | Dynamic = False
 
     def run(self, context: RunContext) -> Outputs:
         """Read them."""
-        wanted = rendered_map(self.filter or {}, "filter", context)
-        projection = rendered_map(self.projection or {}, "projection", context)
-        order = rendered_map(self.sort or {}, "sort", context)
-        limit, skip = whole_number(self.limit, "limit", context), whole_number(self.skip, "skip", context)
+        wanted = optional_map(self.filter, "filter", context)
+        projection = optional_map(self.projection, "projection", context)
+        order = optional_map(self.sort, "sort", context)
+        limit, skip = whole_number(context, self.limit, "limit"), whole_number(context, self.skip, "skip")
         with opened(self, context) as documents:
             found = documents.find(wanted, projection or None, limit=limit, skip=skip, sort=list(order.items()) or None)
             with found:
-                outputs = _stored(found, context) if self.store else _fetched(found, context)
+                outputs = _stored(found, context) if is_on(context, self.store) else _fetched(found, context)
         return _told(self, outputs, context)
 
 
@@ -128,7 +130,7 @@ class Aggregate(RunnableTask, frozen=True, kw_only=True):
     database: Dynamic
     collection: Dynamic
     pipeline: list[dict[str, object]] | Dynamic
-    allow_disk_use: bool = True
+    allow_disk_use: bool | Dynamic = True
     max_time_ms: int | Dynamic = 60_000
     batch_size: int | Dynamic = 1000
     store: Literal["FETCH", "FETCH_ONE", "STORE", "NONE"] = "FETCH"
@@ -136,12 +138,12 @@ class Aggregate(RunnableTask, frozen=True, kw_only=True):
     def run(self, context: RunContext) -> Outputs:
         """Run it."""
         stages = rendered_maps(self.pipeline, "pipeline", context)
-        longest_ms = whole_number(self.max_time_ms, "maxTimeMs", context, least=1)
-        size = whole_number(self.batch_size, "batchSize", context, least=1)
+        longest_ms = whole_number(context, self.max_time_ms, "maxTimeMs", least=1)
+        size = whole_number(context, self.batch_size, "batchSize", least=1)
         with (
             opened(self, context) as documents,
             documents.aggregate(
-                stages, allowDiskUse=self.allow_disk_use, maxTimeMS=longest_ms, batchSize=size
+                stages, allowDiskUse=is_on(context, self.allow_disk_use), maxTimeMS=longest_ms, batchSize=size
             ) as found,
         ):
             match self.store:
@@ -209,7 +211,7 @@ class Trigger(PollingTrigger, frozen=True, kw_only=True):
     sort: dict[str, object] | Dynamic | None = None
     limit: int | Dynamic = 0
     skip: int | Dynamic = 0
-    store: bool = False
+    store: bool | Dynamic = False
 
     def evaluate(self, context: PollContext) -> Outputs | None:
         """Ask, and give what is found if there is something."""

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from tercel.plugin_api import Dynamic, Outputs, RunContext, RunnableTask, TaskFailedError, plugin
+from tercel.plugin_api import Dynamic, Outputs, RunContext, RunnableTask, TaskFailedError, is_on, plugin
 from tercel.plugins.mongodb.batches import Tally, insert
 from tercel.plugins.mongodb.connection import MongoDbConnection, opened
 from tercel.plugins.mongodb.documents import check_change, id_value, rendered_change, rendered_map, rendered_maps
@@ -139,11 +139,11 @@ class Update(RunnableTask, frozen=True, kw_only=True):
     filter: dict[str, object] | Dynamic
     document: dict[str, object] | list[dict[str, object]] | Dynamic
     operation: Literal["UPDATE_ONE", "UPDATE_MANY", "REPLACE_ONE"] = "UPDATE_ONE"
-    upsert: bool = False
+    upsert: bool | Dynamic = False
 
     def run(self, context: RunContext) -> Outputs:
         """Change them."""
-        wanted = rendered_map(self.filter, "filter", context)
+        wanted, upserts = rendered_map(self.filter, "filter", context), is_on(context, self.upsert)
         change = rendered_change(self.document, "document", context)
         try:
             check_change(change, replaces=self.operation == "REPLACE_ONE")
@@ -151,10 +151,10 @@ class Update(RunnableTask, frozen=True, kw_only=True):
             raise TaskFailedError(f"'document' does not fit {self.operation}: {error}.") from error
         with opened(self, context) as documents:
             if self.operation == "REPLACE_ONE" and isinstance(change, dict):
-                result = documents.replace_one(wanted, change, upsert=self.upsert)
+                result = documents.replace_one(wanted, change, upsert=upserts)
             else:
                 update = documents.update_many if self.operation == "UPDATE_MANY" else documents.update_one
-                result = update(wanted, change, upsert=self.upsert)
+                result = update(wanted, change, upsert=upserts)
         known = result.acknowledged
         return Outputs(
             upsertedId=id_value(result.upserted_id) if known else None,

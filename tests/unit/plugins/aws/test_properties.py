@@ -14,7 +14,7 @@ from tests.run_contexts import DirectoryContext
 
 @pytest.fixture
 def context(tmp_path: Path) -> DirectoryContext:
-    return DirectoryContext(tmp_path, variables={"n": 7, "no": "false", "blank": " "})
+    return DirectoryContext(tmp_path, variables={"n": 7, "blank": " "})
 
 
 def test_given_blank_text_then_there_is_none(context: DirectoryContext) -> None:
@@ -23,21 +23,7 @@ def test_given_blank_text_then_there_is_none(context: DirectoryContext) -> None:
     assert properties.text(context, " {{ n }} ") == "7"
 
 
-@pytest.mark.parametrize(("value", "expected"), [("{{ no }}", False), ("yes", True), (True, True), (None, False)])
-def test_given_a_switch_then_it_is_on_or_off(
-    context: DirectoryContext, value: bool | str | None, expected: bool
-) -> None:
-    assert properties.is_on(context, value) is expected
-
-
-@pytest.mark.parametrize("value", ["x", "-1", "1.5", "", "0"])
-def test_given_no_number_then_it_says_so(context: DirectoryContext, value: str) -> None:
-    with pytest.raises(TaskFailedError, match=r"maxKeys is .* which is not a whole number of 1 or more"):
-        properties.whole_number(context, value, "maxKeys")
-
-
-def test_given_numbers_and_durations_then_they_are_read(context: DirectoryContext) -> None:
-    assert properties.whole_number(context, "{{ n }}", "maxKeys") == 7
+def test_given_a_duration_then_it_is_read(context: DirectoryContext) -> None:
     assert properties.seconds(context, "PT1M", "stateTtl") == 60
     with pytest.raises(TaskFailedError, match="stateTtl: "):
         properties.seconds(context, "soon", "stateTtl")

@@ -14,13 +14,13 @@ from tercel.plugin_api import TaskFailedError
 from tercel.plugins.mongodb.documents import (
     check_change,
     id_value,
+    optional_map,
     rendered_change,
     rendered_map,
     rendered_maps,
     row_document,
     to_bson,
     to_row,
-    whole_number,
 )
 from tests.run_contexts import DirectoryContext
 
@@ -73,7 +73,8 @@ class TestToBson:
             value = value.pop()  # type: ignore[assignment]  # so that its end does not recurse
 
     @pytest.mark.parametrize(
-        ("row", "kind"), [(1, "a number"), ("x", "a text"), ([1], "a list"), (True, "true"), ({"$oid": ID}, "a map")]
+        ("row", "kind"),
+        [(1, "a number"), ("x", "a text"), ([1], "a list"), (True, "true"), ({"$oid": ID}, "a ObjectId")],
     )
     def test_given_a_row_that_is_no_document_then_it_is_said(self, row: object, kind: str) -> None:
         with pytest.raises(ValueError, match=f"it is not a map but {kind}"):
@@ -143,28 +144,30 @@ class TestToRow:
 class TestProperties:
     @pytest.fixture
     def context(self, tmp_path: Path) -> DirectoryContext:
-        return DirectoryContext(tmp_path, variables={"word": "hello", "n": "3"})
+        return DirectoryContext(tmp_path, variables={"word": "hello", "blank": ""})
 
     def test_given_maps_and_json_then_both_are_rendered(self, context: DirectoryContext) -> None:
         assert rendered_map({"a": "{{ word }}"}, "filter", context) == {"a": "hello"}
         assert rendered_map('{"a": "{{ word }}"}', "filter", context) == {"a": "hello"}
-        assert rendered_map("", "filter", context) == {}
         assert rendered_maps('[{"a": 1}]', "pipeline", context) == [{"a": 1}]
         assert rendered_change('[{"$set": {"a": 1}}]', "document", context) == [{"$set": {"a": 1}}]
         assert rendered_change({"$set": {"a": 1}}, "document", context) == {"$set": {"a": 1}}
 
-    @pytest.mark.parametrize(("value", "number"), [(3, 3), ("{{ n }}", 3), (" 4 ", 4)])
-    def test_given_a_number_then_it_is_read(self, context: DirectoryContext, value: int | str, number: int) -> None:
-        assert whole_number(value, "limit", context) == number
-
-    @pytest.mark.parametrize(
-        ("value", "why"), [("x", "'limit' is 'x', which is not a whole number."), (-1, "'limit' is -1, less than 0.")]
-    )
-    def test_given_no_number_then_it_is_said(self, context: DirectoryContext, value: int | str, why: str) -> None:
+    @pytest.mark.parametrize("value", ["", " {{ blank }} "])
+    def test_given_a_text_that_renders_to_nothing_then_it_does_not_pass_for_an_empty_map(
+        self, context: DirectoryContext, value: str
+    ) -> None:
         with pytest.raises(TaskFailedError) as error:
-            whole_number(value, "limit", context)
+            rendered_map(value, "filter", context)
 
-        assert str(error.value) == why
+        assert str(error.value) == "'filter' is empty when rendered. Write {} where that is meant."
+
+    @pytest.mark.parametrize("value", [None, "", " {{ blank }} ", {}])
+    def test_given_nothing_for_what_may_be_left_out_then_the_map_is_empty(
+        self, context: DirectoryContext, value: object
+    ) -> None:
+        assert optional_map(value, "filter", context) == {}
+        assert optional_map({"a": "{{ word }}"}, "filter", context) == {"a": "hello"}
 
     @pytest.mark.parametrize(
         ("change", "replaces", "fits"),
