@@ -24,6 +24,7 @@ class ApiServer:
 
     Attributes:
         address: where it answers, without a path.
+        process: its own.
     """
 
     def __init__(self, home: Path, env: Mapping[str, str] | None = None) -> None:
@@ -32,7 +33,7 @@ class ApiServer:
         self._said: deque[str] = deque(maxlen=1000)
 
     def __enter__(self) -> ApiServer:
-        self._process = subprocess.Popen(
+        self.process = subprocess.Popen(
             command("server", "--host", "127.0.0.1", "--port", "0"),
             env=environment(self._home, self._env),
             stdin=subprocess.DEVNULL,
@@ -40,15 +41,15 @@ class ApiServer:
             stderr=subprocess.PIPE,
             text=True,
         )
-        assert self._process.stderr is not None
-        for line in self._process.stderr:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
             self._said.append(line)
             if ready := _READY.search(line):
                 self.address = ready[1]
                 break
         else:
             raise AssertionError(f"the server has not started: {self.said}")
-        self._reader = Thread(target=self._said.extend, args=(self._process.stderr,), daemon=True)
+        self._reader = Thread(target=self._said.extend, args=(self.process.stderr,), daemon=True)
         self._reader.start()
         return self
 
@@ -60,14 +61,14 @@ class ApiServer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._process.send_signal(signal.SIGTERM)
+        self.process.send_signal(signal.SIGTERM)
         try:
-            self._process.wait(60)
+            self.process.wait(60)
         except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+            self.process.kill()
+            self.process.wait()
             raise
         finally:
             self._reader.join()
-            assert self._process.stderr is not None
-            self._process.stderr.close()
+            assert self.process.stderr is not None
+            self.process.stderr.close()

@@ -87,6 +87,32 @@ class TestInputs:
         for address in ("file:///etc/passwd", "/etc/passwd"):
             assert self.post(api, [FILE], {"data": (None, address)})[1].status_code == 422
 
+    @pytest.mark.parametrize("text", ['{"a": "\\ud800"}', "[1e999]", "[" * 300 + "]" * 300, "[" * 100_000])
+    def test_given_a_value_that_cannot_be_kept_then_it_is_refused_and_others_start(self, api: Api, text: str) -> None:
+        namespace, id = api.save(inputs=[{"id": "any", "type": "JSON"}])
+        address = f"{MAIN}/executions/{namespace}/{id}"
+
+        refused = api.post(address, files={"any": (None, text)})
+
+        assert refused.status_code == 422, refused.text
+        assert refused.json()["message"].startswith("Invalid entity: Input 'any': ")
+        assert start(api, namespace, id, inputs={"any": (None, "[1]")})["state"]["current"] == "SUCCESS"
+
+    def test_given_a_body_that_is_no_form_then_it_is_refused_and_nothing_starts(self, api: Api) -> None:
+        namespace, id = api.save(inputs=[{"id": "word", "type": "STRING", "defaults": "a"}])
+        address = f"{MAIN}/executions/{namespace}/{id}"
+
+        refused = api.post(address, json={"word": "b"})
+
+        assert refused.status_code == 422
+        assert refused.json()["message"] == (
+            "Invalid format: The body is no form. Send the values as parts of `multipart/form-data`."
+        )
+        assert api.get(f"{MAIN}/executions/search", params={"namespace": namespace}).json()["total"] == 0
+        assert api.post(address, headers={"Content-Type": "application/json"}).status_code == 200
+        assert api.post(address, headers={"Content-Type": "multipart/form-data"}).status_code == 200
+        assert api.post(address, data={"word": "b"}).json()["inputs"] == {"word": "b"}
+
     def test_given_a_big_file_then_it_passes_through_without_being_held(self, api: Api, tmp_path: Path) -> None:
         size = 48 * 1024 * 1024
         path = tmp_path / "big"
@@ -231,6 +257,14 @@ class TestChildren:
         ]
         assert told[-1][1]["state"]["current"] == "SUCCESS"
         assert told[-1][1]["tenantId"] == "main"
+        called = api.get(f"{MAIN}/executions/search", params={"triggerExecutionId": parent["id"]}).json()["results"][0]
+        assert called["trigger"]["variables"] == {
+            "executionId": parent["id"],
+            "namespace": namespace,
+            "flowId": "parent",
+            "flowRevision": 1,
+            "taskRunId": parent["taskRunList"][0]["id"],
+        }
 
 
 class TestLists:
@@ -251,8 +285,27 @@ class TestLists:
 
         assert api.get(address, params={"field": "flowId", **within}).json() == ["hello"]
         assert api.get(address, params={"field": "state", **within}).json() == ["SUCCESS"]
+        assert api.get(address, params={"field": "kind", **within}).json() == ["NORMAL"]
         assert api.get(address, params=within).status_code == 400
         assert api.get(address, params={"field": "startDate"}).status_code == 422
+
+    def test_given_the_kind_normal_then_those_without_another_one_are_meant(self, api: Api) -> None:
+        namespace, id = api.save()
+        plain = start(api, namespace, id)["id"]
+        test = api.post(f"{MAIN}/executions/{namespace}/{id}", params={"kind": "TEST", "wait": "true"}).json()["id"]
+
+        def found(operation: str, value: str) -> set[str]:
+            params = {"namespace": namespace, f"filters[kind][{operation}]": value}
+            page = api.get(f"{MAIN}/executions/search", params=params).json()
+            assert page["total"] == len(page["results"])
+            return {one["id"] for one in page["results"]}
+
+        assert found("EQUALS", "NORMAL") == {plain}
+        assert found("IN", "NORMAL,TEST") == {plain, test}
+        assert found("IN", "TEST,LOOP") == {test}
+        assert found("NOT_EQUALS", "NORMAL") == {test}
+        assert found("NOT_IN", "NORMAL,TEST") == set()
+        assert found("NOT_EQUALS", "TEST") == {plain}
 
     def test_given_only_flags_to_keep_then_logs_and_files_of_a_deleted_execution_stay(self, api: Api) -> None:
         namespace, id = api.save(inputs=[FILE])
@@ -277,6 +330,24 @@ class TestWebhooks:
 
             assert response.status_code == 200
             assert api.get(f"{MAIN}/executions/{response.json()['id']}").status_code == 401
+
+    @pytest.mark.parametrize("levels", [101, 300, 100_000])
+    def test_given_a_body_that_is_nested_too_deep_then_it_is_a_text(self, api: Api, levels: int) -> None:
+        namespace, id = api.save(triggers=[{"id": "hook", "key": "sesame", **self.HOOK}])
+        body = "[" * levels + "]" * levels
+
+        execution = api.post(f"{MAIN}/executions/webhook/{namespace}/{id}/sesame", content=body).json()
+
+        assert in_state(api, execution["id"], "SUCCESS")["trigger"]["variables"]["body"] == body
+
+    def test_given_a_word_of_the_api_then_it_is_no_namespace_that_needs_no_login(self, home: Home) -> None:
+        with Api(home, login=Login(username="me@example.com", password="Secret123")) as api:
+            api.client.auth = ("me@example.com", "Secret123")
+            _, id = api.save(namespace="webhook")
+            api.client.auth = None
+
+            assert api.post(f"{MAIN}/executions/webhook/{id}").status_code == 404
+            assert api.post(f"{MAIN}/executions/webhook/{id}/validate").status_code == 404
 
     def test_given_several_webhooks_then_the_key_tells_which_one_is_meant(self, api: Api) -> None:
         hooks = [{"id": name, "key": f"key of {name}", **self.HOOK} for name in ("one", "two")]
@@ -334,6 +405,9 @@ def test_given_a_flow_that_cannot_be_read_then_it_is_not_started(api: Api) -> No
 
     assert api.post(f"{MAIN}/executions/{namespace}/{id}").status_code == 409
     assert api.post(f"{MAIN}/executions/{namespace}/{id}/validate").status_code == 409
+    api.save(namespace=namespace, id="other")
+    listed = api.get(f"{MAIN}/executions/namespaces/{namespace}/flows")
+    assert [one["id"] for one in listed.json()] == ["other"]
 
 
 async def save_as_it_is(api: Api, namespace: str, id: str, text: str) -> None:

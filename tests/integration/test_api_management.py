@@ -52,7 +52,8 @@ def test_given_a_port_that_somebody_has_then_it_is_told_and_nothing_stays_open(h
         port = free.getsockname()[1]
         free.close()
 
-        with pytest.raises(UserError, match="Nobody can listen"):
+        said = r"^Nobody can listen on 127\.0\.0\.1:\d+: Address already in use\. Give another one: --port PORT\.$"
+        with pytest.raises(UserError, match=said):
             HttpServer(app, "127.0.0.1", port, management_port=taken.getsockname()[1])
 
         with closing(HttpServer(app, "127.0.0.1", port)) as served:

@@ -196,7 +196,9 @@ def test_given_an_archive_that_unpacks_to_too_much_then_it_is_refused(home: Home
         assert stored(api) == []
 
 
-@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 no archive", an_archive(("a.txt", b"a" * 1000))[:-30]])
+@pytest.mark.parametrize(
+    "content", [b"", b"PK\x03\x04 no archive", an_archive(("a.txt", b"a" * 1000))[:-30]], ids=["empty", "other", "cut"]
+)
 def test_given_a_file_that_is_no_archive_then_it_is_told(api: Api, content: bytes) -> None:
     response = upload(api, content)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -140,10 +141,11 @@ def test_given_an_export_then_it_is_csv_that_no_program_takes_for_formulas(api: 
         {"start": "9999-12-31T23:59:59-12:00"},
         {"start": "2001-01-01T00:00:00Z", "end": "9999-12-31T23:59:59Z"},
         {"start": "2001-02-01T00:00:00Z", "end": "2001-03-01T00:00:00Z"},
+        {"start": "2001-01-01T00:00:00Z", "inputs": {"deep": json.loads("[" * 101 + "]" * 101)}},
         {},
     ],
 )
-def test_given_a_span_that_cannot_be_then_no_backfill_begins(api: Api, backfill: dict[str, str]) -> None:
+def test_given_a_span_that_cannot_be_then_no_backfill_begins(api: Api, backfill: dict[str, object]) -> None:
     name = saved(api, "company.a")
 
     response = api.put(f"{MAIN}/triggers/backfill/create", json={**name, "backfill": backfill})

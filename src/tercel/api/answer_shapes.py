@@ -19,7 +19,7 @@ _OBJECTS: Mapping[str, str] = {
     "Issue": "message: text, path: text, line?: whole, column?: whole, hint?: text, code?: text",
     "BulkError": "message: text, invalids?: [Invalid]",
     "Invalid": "message: text, invalidValue?: text, path?: text",
-    "Bulk": "count: whole, totalItems: whole",
+    "Bulk": "count: whole, operationId: text, totalItems: whole",
     "Label": "key: text, value: text",
     "Flow": "id: text, namespace: text, revision: whole, description?: any, labels?: any, inputs?: any, tasks: any, "
     "triggers?: any, disabled: flag, deleted: flag, draft: flag, updated: date, exception?: text",

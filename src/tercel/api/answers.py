@@ -9,6 +9,8 @@ from urllib.parse import quote
 import msgspec
 from starlette.responses import Response, StreamingResponse
 
+from tercel.operations import new_execution_id
+
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _encode = msgspec.json.Encoder(enc_hook=str).encode
 
@@ -24,8 +26,8 @@ def page_answer(results: Sequence[object], total: int, **more: object) -> Respon
 
 
 def bulk_answer(count: int) -> Response:
-    """How many entries of a bulk call were done, in the forms of all versions."""
-    return json_answer({"count": count, "totalItems": count})
+    """How many entries of a bulk call were done, in the forms of all versions; it is over, so its id only names it."""
+    return json_answer({"count": count, "operationId": new_execution_id(), "totalItems": count})
 
 
 def empty_answer(status: int = 204) -> Response:

@@ -10,7 +10,7 @@ execution, event streams) is a coroutine and awaits the same promises there.
 
 import logging
 import re
-from asyncio import get_running_loop
+from asyncio import FIRST_COMPLETED, AbstractEventLoop, CancelledError, Event, ensure_future, get_running_loop, wait
 from collections.abc import Mapping, MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -33,6 +33,7 @@ from tercel.api.options import Options
 from tercel.api.origins import check_origin, origin_headers
 from tercel.api.problems import RequestError, Told, told, told_mistake
 from tercel.api.routing import Found, Route, Routes
+from tercel.api.streams import EVENTS
 from tercel.errors import UserError
 from tercel.server_log import tell_request
 
@@ -44,7 +45,9 @@ _LOGGER = logging.getLogger("tercel.api")
 _UNTOLD = ("/ping", "/health", "/health/liveness", "/health/readiness", "/prometheus")
 """Addresses that are asked for every few seconds; nobody wants to read of them."""
 
-_WEBHOOK_KEY = re.compile(r"(/executions/webhook/[^/]+/[^/]+/)[^/]+")
+_WEBHOOK_KEY = re.compile(r"(/executions/+webhook/+[^/]+/+[^/]+/+)[^/]+")
+
+_FORMS = ("multipart/form-data", "application/x-www-form-urlencoded")
 
 _THREADS = 32
 _MOST_FIELDS = 10_000
@@ -67,11 +70,19 @@ class Api:
         self._stop = None if meters else engine.watch(self.meters.changed)
         self._engine = engine
         self._threads = ThreadPoolExecutor(_THREADS, "tercel-request")
+        self._loop: AbstractEventLoop | None = None
+        self._stopping = Event()
 
     def management(self) -> "Api":
         """The API of the management port: what operators ask for, without login."""
         routes = [replace(route, is_open=True) for route in self.routes.all if route.is_management]
         return Api(self._engine, routes, replace(self.options, context_path=""), self.meters)
+
+    def end_streams(self) -> None:
+        """End what lasts, event streams and requests that wait for an execution; for any thread, once it is served."""
+        if self._loop is not None:
+            with suppress(RuntimeError):  # the loop is closed: nothing lasts any more
+                self._loop.call_soon_threadsafe(self._stopping.set)
 
     def close(self) -> None:
         """Wait for the requests that are being answered."""
@@ -87,6 +98,7 @@ class Api:
         raw = cast("bytes", scope.get("raw_path") or scope["path"].encode()).decode("latin-1").partition("?")[0]
         method = cast("str", scope["method"])
         begun = monotonic()
+        self._loop = self._loop or get_running_loop()
         sent = _Sent(send)
         request = Request(scope, _Limited(receive, self.options.most_upload_bytes))
         try:
@@ -101,7 +113,10 @@ class Api:
         for name, value in origin_headers(method, headers, self.options).items():
             response.headers[name] = value
         try:
-            await response(scope, receive, sent)
+            if response.media_type == EVENTS:
+                await self._stream(response, scope, receive, sent)
+            else:
+                await response(scope, receive, sent)
         finally:
             with suppress(Exception):
                 await request.close()
@@ -111,6 +126,22 @@ class Api:
                 address = cast("tuple[str, int] | None", scope.get("client"))
                 facts["address"] = address[0] if address else "-"
                 tell_request(method, _without_key(raw), sent.status, facts)
+
+    async def _stream(self, response: Response, scope: "Scope", receive: "Receive", sent: "_Sent") -> None:
+        """Send an answer that lasts, until it ends by itself or the server stops."""
+        sending, stopping = ensure_future(response(scope, receive, sent)), ensure_future(self._stopping.wait())
+        try:
+            await wait((sending, stopping), return_when=FIRST_COMPLETED)
+            if sending.done():
+                await sending
+                return
+            sending.cancel()
+            with suppress(CancelledError):
+                await sending
+            await sent.end()
+        finally:
+            stopping.cancel()
+            sending.cancel()
 
     async def _answer(self, method: str, raw: str, headers: Mapping[str, str], request: Request) -> Response:
         path = raw
@@ -137,6 +168,7 @@ class Api:
             user=user,
             meters=self.meters,
             request=request,
+            is_stopping=self._stopping.is_set,
         )
         route = found.route
         if route.takes_form:
@@ -195,7 +227,10 @@ async def _body(request: Request, most_bytes: int) -> bytes:
 
 
 async def _form(request: Request) -> tuple[Field, ...]:
-    if not request.headers.get("content-type", "").startswith(("multipart/", "application/x-www-form-urlencoded")):
+    if request.headers.get("content-length") == "0":
+        return ()
+    if not request.headers.get("content-type", "").lower().startswith(_FORMS):
+        await _refuse_body(request)
         return ()
     try:
         form = await request.form(max_files=_MOST_FIELDS, max_fields=_MOST_FIELDS, max_part_size=_LONGEST_TEXT)
@@ -210,6 +245,18 @@ async def _form(request: Request) -> tuple[Field, ...]:
         else:
             fields.append(Field(name=name, text=value))
     return tuple(fields)
+
+
+async def _refuse_body(request: Request) -> None:
+    """Raise RequestError, 422, where there is a body, which is no form: what it says would be lost in silence."""
+    async for chunk in request.stream():
+        if chunk.strip():
+            raise RequestError(
+                422,
+                "The body is no form.",
+                hint="Send the values as parts of `multipart/form-data`.",
+                reason="Invalid format",
+            )
 
 
 def _nowhere(method: str, found: Found) -> RequestError:
@@ -246,3 +293,8 @@ class _Sent:
         self.length += len(message.get("body", b""))
         with suppress(ClientDisconnect, OSError):
             await self._send(message)
+
+    async def end(self) -> None:
+        """End an answer that was cut short, as a whole one."""
+        if self.status:
+            await self({"type": "http.response.body", "body": b"", "more_body": False})

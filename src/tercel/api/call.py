@@ -98,6 +98,7 @@ class Call:
         meters: count what becomes of executions.
         now: when it came, in UTC.
         request: the request itself, for an answer that reads its body or looks whether the client is still there.
+        is_stopping: says whether the server stops, so that nothing is to be waited for.
     """
 
     def __init__(
@@ -115,6 +116,7 @@ class Call:
         body: bytes = b"",
         form: Sequence[Field] = (),
         request: Any = None,
+        is_stopping: Callable[[], bool] = lambda: False,
     ) -> None:
         self.engine = engine
         self.options = options
@@ -128,6 +130,7 @@ class Call:
         self.body = body
         self.form = tuple(form)
         self.request = request
+        self.is_stopping = is_stopping
 
     @cached_property
     def query(self) -> Parameters:
@@ -160,14 +163,14 @@ class Call:
         """The body as JSON, whatever its content type says. Raises RequestError, 422, where it is none."""
         try:
             return msgspec.json.decode(self.body)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise RequestError(422, f"The body is no JSON: {error}", reason="Invalid json") from None
 
     def json_as(self, type_: type[T]) -> T:
         """The body as JSON of a type, unknown members being ignored. Raises RequestError, 422."""
         try:
             return msgspec.json.decode(self.body, type=type_)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise RequestError(422, f"The body does not fit: {error}", reason="Invalid json") from None
 
     def file(self, name: str) -> Field:

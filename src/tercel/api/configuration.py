@@ -1,5 +1,6 @@
 """What the server says of itself: `/configs`, `/ping`, `/health`, `/version`, and who is signed in."""
 
+from asyncio import wait_for
 from collections.abc import Mapping
 from hashlib import blake2b
 from shutil import disk_usage
@@ -14,10 +15,12 @@ from tercel.api.login import credential_problems
 from tercel.api.problems import RequestError
 from tercel.api.routing import Route
 from tercel.api.shapes import present
+from tercel.api.streams import in_thread
 from tercel.errors import TercelError
 
 _HIDDEN_LABELS = ("system.", "internal.")
 _PREVIEW_ROWS = {"initial": 100, "max": 5000}
+_DATABASE_PATIENCE_S = 2.0
 
 
 class Credentials(msgspec.Struct):
@@ -61,24 +64,45 @@ def _instance_id(call: Call) -> str:
     return "-".join((digest[:8], digest[8:12], digest[12:16], digest[16:20], digest[20:]))
 
 
-def ping(_: Call) -> Response:
+async def ping(_: Call) -> Response:
     """A sign of life."""
     return text_answer("pong")
 
 
-def health(call: Call) -> Response:
+async def health(call: Call) -> Response:
     """Whether records can be read, and how much room there is."""
-    details: dict[str, Mapping[str, object]] = {}
+    return _healthy({"database": await _database(call), "diskSpace": _disk_space(call)})
+
+
+async def liveness(_: Call) -> Response:
+    """A sign of life: whatever else is away, a new start would not bring it back."""
+    return _healthy({})
+
+
+async def _database(call: Call) -> Mapping[str, object]:
+    # A database that is away is tried again for minutes, in a thread that then goes on alone: who asks is not to wait.
     try:
-        call.run(call.operations.flow_revisions("", ""))
-        details["database"] = {"name": "tercel", "status": "UP"}
+        await wait_for(in_thread(lambda: call.run(call.operations.flow_revisions("", ""))), _DATABASE_PATIENCE_S)
+    except TimeoutError:
+        return _down("It does not answer.")
     except TercelError as error:
-        details["database"] = {"name": "tercel", "status": "DOWN", "details": {"error": error.message}}
+        return _down(error.message)
+    return {"name": "tercel", "status": "UP"}
+
+
+def _disk_space(call: Call) -> Mapping[str, object]:
     try:
         usage = disk_usage(call.engine.settings.home)
-        details["diskSpace"] = {"name": "tercel", "status": "UP", "details": {"total": usage.total, "free": usage.free}}
     except OSError as error:
-        details["diskSpace"] = {"name": "tercel", "status": "DOWN", "details": {"error": str(error)}}
+        return _down(str(error))
+    return {"name": "tercel", "status": "UP", "details": {"total": usage.total, "free": usage.free}}
+
+
+def _down(problem: str) -> Mapping[str, object]:
+    return {"name": "tercel", "status": "DOWN", "details": {"error": problem}}
+
+
+def _healthy(details: Mapping[str, Mapping[str, object]]) -> Response:
     is_up = all(part["status"] == "UP" for part in details.values())
     answer = {"name": "tercel", "status": "UP" if is_up else "DOWN", "details": details}
     return json_answer(answer, 200 if is_up else 503)
@@ -118,7 +142,7 @@ ROUTES = (
     Route(method="GET", path="/me", answer=me),
     Route(method="GET", path="/ping", answer=ping, is_outside=True, is_open=True),
     Route(method="GET", path="/health", answer=health, is_outside=True, is_open=True, is_management=True),
-    Route(method="GET", path="/health/liveness", answer=health, is_outside=True, is_open=True, is_management=True),
+    Route(method="GET", path="/health/liveness", answer=liveness, is_outside=True, is_open=True, is_management=True),
     Route(method="GET", path="/health/readiness", answer=health, is_outside=True, is_open=True, is_management=True),
     Route(method="GET", path="/version", answer=version, is_outside=True, is_management=True),
 )

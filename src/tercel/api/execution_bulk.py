@@ -20,6 +20,7 @@ from tercel.errors import UserError
 from tercel.model.execution import Execution
 from tercel.model.search import AllOf, Condition, Operation
 from tercel.model.state import State
+from tercel.operations import refuse_unless_final
 from tercel.store import ExecutionQuery
 
 _AT_ONCE = 500
@@ -137,6 +138,16 @@ def _unless_restartable(call: Call, execution: Execution) -> str | None:
     return None
 
 
+def _unless_resumable(call: Call, execution: Execution) -> str | None:
+    if execution.state is not State.PAUSED:
+        return "execution is not PAUSED"
+    try:
+        call.run(call.operations.check_resume(execution.id))
+    except UserError as error:
+        return error.message
+    return None
+
+
 def _never(_: Call, __: Execution) -> str | None:
     return None
 
@@ -182,7 +193,7 @@ def _pause(_: Call) -> Verb:
 def _resume(_: Call) -> Verb:
     return Verb(
         name="resume",
-        refusal=_unless(State.PAUSED),
+        refusal=_unless_resumable,
         act=_each(lambda call, id_: call.run(call.operations.resume(id_))),
     )
 
@@ -214,6 +225,7 @@ def _unqueue(state: Unqueued | None) -> Verb:
 
 def _change_status(call: Call) -> Verb:
     state = needed_status(call, "newStatus")
+    refuse_unless_final(state)
     return Verb(
         name="change status",
         refusal=_unless_ended,

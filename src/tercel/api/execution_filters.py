@@ -23,6 +23,9 @@ from tercel.api.filters import (
 from tercel.model.search import AllOf, AnyOf, Condition, Operation, Where
 from tercel.store import ExecutionQuery
 
+NORMAL = "NORMAL"
+"""The kind of an execution that is run for its own sake."""
+
 ALL = 2**31
 """The limit of a search for all that there are."""
 
@@ -62,6 +65,8 @@ FIELDS = {
 }
 """By the name that clients know."""
 
+_AMONG = frozenset({Operation.EQUALS, Operation.NOT_EQUALS, Operation.IN, Operation.NOT_IN})
+
 _KINDS = {name: field.kind for name, field in FIELDS.items()}
 
 
@@ -85,6 +90,8 @@ def _meant(call: Call, where: Where) -> Where:
             is_child = (where.value is ChildFilter.CHILD) is (where.operation is Operation.EQUALS)
             operation = Operation.IS_NOT_NULL if is_child else Operation.IS_NULL
             return Condition(field="caller_id", operation=operation)
+        case Condition(field="kind") if where.operation in _AMONG:
+            return _kind(where)
         case Condition(operation=Operation.REGEX):
             return _matching(call, where)
         case Condition():
@@ -123,6 +130,19 @@ def _scope(call: Call, condition: Condition) -> Where:
         Scope.USER: Condition(field="namespace", operation=Operation.NOT_IN, value=tuple(names)),
     }
     return AnyOf(tuple(parts[scope] for scope in dict.fromkeys(given)))
+
+
+def _kind(condition: Condition) -> Where:
+    """The records have no kind for an execution that is run for its own sake."""
+    value = condition.value
+    wanted = cast("tuple[str, ...]", value) if isinstance(value, tuple) else (str(value),)
+    is_one = condition.operation in (Operation.EQUALS, Operation.IN)
+    among = Condition(field="kind", operation=Operation.IN if is_one else Operation.NOT_IN, value=wanted)
+    if NORMAL not in wanted:
+        return among
+    if is_one:
+        return AnyOf((among, Condition(field="kind", operation=Operation.IS_NULL)))
+    return AllOf((among, Condition(field="kind", operation=Operation.IS_NOT_NULL)))
 
 
 def _matching(call: Call, condition: Condition) -> Condition:

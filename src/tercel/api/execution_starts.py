@@ -23,7 +23,7 @@ from tercel.operations import Upload, WebRequest
 _FILES = "files"
 """The name of all parts that are files, by the older convention."""
 
-_LOOK_S = 5.0
+_LOOK_S = 1.0
 """How often it is seen whether a client that waits is still there."""
 
 
@@ -121,12 +121,12 @@ def _flow(call: Call) -> Flow:
 
 
 async def _until_ended(call: Call, execution_id: str) -> None:
-    """Wait for the end of an execution, or until the client has gone away."""
+    """Wait for the end of an execution, or until the client has gone away or the server stops."""
     ended = asyncio.ensure_future(call.operations.wait_for_end(execution_id))
     try:
         while not ended.done():
             await asyncio.wait((ended,), timeout=_LOOK_S)
-            if not ended.done() and await call.request.is_disconnected():
+            if not ended.done() and (call.is_stopping() or await call.request.is_disconnected()):
                 return
         await ended
     finally:

@@ -1,6 +1,7 @@
 """`/executions`: one execution, searches, the flows that can be run."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from datetime import timedelta
 from itertools import groupby
 
@@ -10,11 +11,12 @@ from starlette.responses import Response
 
 from tercel.api.answers import csv_line, empty_answer, file_answer, json_answer, page_answer
 from tercel.api.call import Call
-from tercel.api.execution_filters import ALL, FIELDS, asked_filters
+from tercel.api.execution_filters import ALL, FIELDS, NORMAL, asked_filters
 from tercel.api.paging import Paging, read_paging
 from tercel.api.problems import RequestError
 from tercel.api.routing import Route
 from tercel.api.shapes import Json, execution_json, flow_for_execution_json, present, state_json
+from tercel.errors import InvalidFlowError, NotFoundError
 from tercel.model.execution import Execution
 from tercel.model.json_form import instant_text
 from tercel.model.search import AllOf, Condition, Operation
@@ -155,10 +157,12 @@ def namespaces_to_run(call: Call) -> Response:
 
 
 def flows_to_run(call: Call) -> Response:
-    """The flows of a namespace, as whoever starts them needs to know them."""
-    saved = call.run(call.operations.saved_flows(call.path["namespace"]))
-    flows = [call.run(call.operations.get_flow(one.namespace, one.id)) for one in saved]
-    return json_answer([flow_for_execution_json(flow) for flow in flows])
+    """The flows of a namespace that can be read, as whoever starts them needs to know them."""
+    found: list[Json] = []
+    for one in call.run(call.operations.saved_flows(call.path["namespace"])):
+        with suppress(InvalidFlowError, NotFoundError):
+            found.append(flow_for_execution_json(call.run(call.operations.get_flow(one.namespace, one.id))))
+    return json_answer(found)
 
 
 def average_duration(call: Call) -> Response:
@@ -181,9 +185,14 @@ def distinct_values(call: Call) -> Response:
     if field is None or field.text is None:
         possible = ", ".join(sorted(name for name, one in FIELDS.items() if one.text))
         raise RequestError(422, f"The values of {name!r} cannot be listed.", hint=f"Possible are {possible}.")
-    size = call.query.whole("size", 100, least=1) or 100
-    query = ExecutionQuery(where=asked_filters(call), limit=min(size, 10_000))
-    return json_answer(call.run(call.operations.execution_values(field.text, query)))
+    size = min(call.query.whole("size", 100, least=1) or 100, 10_000)
+    where = asked_filters(call)
+    found = call.run(call.operations.execution_values(field.text, ExecutionQuery(where=where, limit=size)))
+    if field.text == "kind":
+        without = AllOf((where, Condition(field="kind", operation=Operation.IS_NULL)))
+        if NORMAL not in found and call.run(call.operations.execution_ids(ExecutionQuery(where=without, limit=1))):
+            found = sorted([NORMAL, *found])[:size]
+    return json_answer(found)
 
 
 def _client_name(name: str) -> str:

@@ -11,6 +11,7 @@ from tercel.api.flows import matching_flows
 from tercel.api.problems import RequestError
 from tercel.api.routing import Route
 from tercel.api.shapes import flow_json
+from tercel.errors import InvalidFlowError
 from tercel.model.flow import Flow
 from tercel.model.flow_text import with_property
 from tercel.model.source import read_flow, read_flows
@@ -107,17 +108,34 @@ def delete_by_query(call: Call) -> Response:
 
 
 def _switched(*, disabled: bool, by_query: bool) -> Callable[[Call], Response]:
-    """An answer that switches flows off or on, in their texts; it counts those that were not so before."""
+    """An answer that switches flows off or on, in their texts; it counts those that were not so before.
+
+    A list with a flow that is not there, or cannot be read, changes nothing; of those that fit filters such are passed
+    over.
+    """
 
     def answer(call: Call) -> Response:
         if by_query:
-            names = [(one.namespace, one.id) for one in matching_flows(call)]
+            flows = [one for one in matching_flows(call) if _is_readable(call, one)]
         else:
-            names = [(one.namespace, one.id) for one in call.json_as(list[FlowName])]
-        changed = [call.run(call.operations.set_flow_disabled(*name, disabled=disabled)) for name in names]
+            names = dict.fromkeys((one.namespace, one.id) for one in call.json_as(list[FlowName]))
+            flows = [call.run(call.operations.saved_flow(*name)) for name in names]
+            for one in flows:
+                call.operations.read_flow(one.source)
+        changed = [
+            call.run(call.operations.set_flow_disabled(one.namespace, one.id, disabled=disabled)) for one in flows
+        ]
         return bulk_answer(changed.count(True))
 
     return answer
+
+
+def _is_readable(call: Call, saved: FlowRevision) -> bool:
+    try:
+        call.operations.read_flow(saved.source)
+    except InvalidFlowError:
+        return False
+    return True
 
 
 ROUTES = (

@@ -2,20 +2,18 @@
 
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import cast
 
 from starlette.responses import Response
 
 from tercel.api.answers import json_answer
 from tercel.api.call import Call
 from tercel.api.routing import Route
-from tercel.api.shapes import Json, present
+from tercel.api.shapes import Json, present, written
 from tercel.errors import InvalidFlowError
 from tercel.model.issue import Issue
 from tercel.model.source import Checked, check_flow, documents, read_part
 from tercel.model.task import Task
 from tercel.model.trigger import Trigger
-from tercel.model.yaml_nodes import load
 from tercel.plugins import catalog
 from tercel.store import FlowRevision
 
@@ -38,11 +36,11 @@ def validate(call: Call) -> Response:
 
 
 def _violation(call: Call, index: int, text: str, saved: dict[tuple[str, str], FlowRevision]) -> Json:
-    written = _written(text)
-    namespace, flow_id = (written.get(name) for name in ("namespace", "id"))
+    flow = written(text)
+    namespace, flow_id = (flow.get(name) for name in ("namespace", "id"))
     checked = check_flow(text, catalog(), call.plugin_defaults)
     known = saved.get((str(namespace), str(flow_id)))
-    revision = written.get("revision")
+    revision = flow.get("revision")
     is_outdated = revision is not None and revision != (1 if known is None else known.revision + 1)
     return present(
         index=index,
@@ -51,15 +49,6 @@ def _violation(call: Call, index: int, text: str, saved: dict[tuple[str, str], F
         outdated=is_outdated,
         **_found(checked.issues, checked),
     )
-
-
-def _written(text: str) -> Json:
-    """What the text says, as far as it is YAML."""
-    try:
-        read = load(text)
-    except ValueError:
-        return {}
-    return cast("Json", read) if isinstance(read, dict) else {}
 
 
 def _found(issues: Sequence[Issue], checked: Checked | None = None) -> Json:

@@ -10,10 +10,11 @@ from starlette.responses import Response
 from tercel.api.answers import csv_line, file_answer, json_answer
 from tercel.api.call import Call, read_all
 from tercel.api.flow_bulk import FlowName
+from tercel.api.flow_outlines import outline
 from tercel.api.flows import matching_flows
 from tercel.api.problems import RequestError
 from tercel.api.routing import Route
-from tercel.api.shapes import flow_json, flow_labels
+from tercel.api.shapes import flow_json
 from tercel.errors import InvalidFlowError
 from tercel.model.source import documents, read_flow
 from tercel.plugins import catalog
@@ -94,7 +95,8 @@ def export_list(call: Call) -> Response:
     """A list of the flows that fit the filters, as CSV."""
     lines = [csv_line(_COLUMNS)]
     for saved in matching_flows(call):
-        shown = {**flow_json(saved), "labels": ",".join(f"{key}:{value}" for key, value in flow_labels(saved).items())}
+        labels = ",".join(f"{key}:{value}" for key, value in outline(saved).labels.items())
+        shown = {**flow_json(saved), "labels": labels}
         lines.append(csv_line(shown.get(column, "") for column in _COLUMNS))
     return file_answer(b"".join(lines), "flows.csv", "text/csv")
 

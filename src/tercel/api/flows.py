@@ -9,11 +9,12 @@ from starlette.responses import Response
 from tercel.api.answers import empty_answer, json_answer, page_answer
 from tercel.api.call import Call
 from tercel.api.filters import FLAG, MAP, QUERY, SCOPE, TEXT, WHOLE, Fields, Scope, holds, read_filters
+from tercel.api.flow_outlines import outline
 from tercel.api.paging import page_of, read_paging
 from tercel.api.parameters import read_whole
 from tercel.api.problems import RequestError
 from tercel.api.routing import Route
-from tercel.api.shapes import find_task_json, flow_json, flow_labels
+from tercel.api.shapes import find_task_json, flow_json
 from tercel.errors import NotFoundError
 from tercel.operations.flow_diff import changes_between, choose_revisions
 from tercel.store import FlowRevision
@@ -37,8 +38,8 @@ _SORTABLE: Mapping[str, Callable[[FlowRevision], Any]] = {
     "namespace": lambda one: one.namespace,
     "revision": lambda one: one.revision,
     "updated": lambda one: one.created_at,
-    "disabled": lambda one: flow_json(one)["disabled"],
-    "description": lambda one: flow_json(one).get("description"),
+    "disabled": lambda one: outline(one).disabled,
+    "description": lambda one: outline(one).description,
 }
 
 _CONTEXT_LINES = 1
@@ -48,7 +49,7 @@ _MOST_FRAGMENTS = 20
 def create(call: Call) -> Response:
     """Save a flow that there is not yet."""
     flow = call.run(call.operations.create_flow(call.text))
-    return json_answer(flow_json(_saved(call, flow.namespace, flow.id), with_source=True))
+    return json_answer(flow_json(_saved(call, flow.namespace, flow.id, flow.revision), with_source=True))
 
 
 def get(call: Call) -> Response:
@@ -67,7 +68,7 @@ def get(call: Call) -> Response:
 def update(call: Call) -> Response:
     """Save the next revision of a flow."""
     flow = call.run(call.operations.update_flow(call.path["namespace"], call.path["id"], call.text))
-    return json_answer(flow_json(_saved(call, flow.namespace, flow.id), with_source=True))
+    return json_answer(flow_json(_saved(call, flow.namespace, flow.id, flow.revision), with_source=True))
 
 
 def delete(call: Call) -> Response:
@@ -203,12 +204,12 @@ def _value(saved: FlowRevision, field: str, system: str) -> Any:
         case "flowRevision":
             return saved.revision
         case "labels":
-            return flow_labels(saved)
+            return outline(saved).labels
         case "scope":
             is_system = saved.namespace == system or saved.namespace.startswith(f"{system}.")
             return Scope.SYSTEM if is_system else Scope.USER
         case "enabled":
-            return not flow_json(saved)["disabled"]
+            return not outline(saved).disabled
         case _:
             return saved.id
 

@@ -21,6 +21,7 @@ from tercel.errors import ExpressionError, NotFoundError
 from tercel.expression.ion import parse_ion
 from tercel.model.json_form import instant_text
 from tercel.model.key_values import ValueType, is_key, typed_value, untyped_value
+from tercel.model.storable import storable_problem
 from tercel.store import KeyValue
 
 FIELDS: Fields = {
@@ -46,6 +47,7 @@ _SORTABLE: Mapping[str, Callable[[KeyValue], Any]] = {
 }
 
 _DATE = re.compile(r"\d{4}-\d\d-\d\d(?P<time>T\S+)?", re.ASCII)
+_MOST_DIGITS = 308
 _END = "the end of what was sent"
 
 
@@ -82,8 +84,11 @@ def read_value(text: str) -> object:
     """
     try:
         value = _read(text.strip())
-    except (ValueError, ExpressionError):
+    except (ValueError, ExpressionError, RecursionError):
         raise RequestError(422, "The value is neither JSON nor Ion.", hint="Write a text in quotes.") from None
+    problem = storable_problem(value)
+    if problem is not None:
+        raise RequestError(422, f"The value cannot be kept: {problem}.")
     if value is None:
         raise RequestError(422, "The value null is none.", hint="DELETE removes a key.")
     return untyped_value(value) if isinstance(value, str) else value
@@ -107,7 +112,9 @@ def _plain_number(value: object) -> object:
     """An Ion value with numbers as JSON has them."""
     match value:
         case Decimal():
-            return int(value) if value == value.to_integral_value() else float(value)
+            # A short text may stand for a number of a million digits.
+            is_whole = value.adjusted() <= _MOST_DIGITS and value == value.to_integral_value()
+            return int(value) if is_whole else float(value)
         case list():
             return [_plain_number(one) for one in cast("list[object]", value)]
         case dict():

@@ -84,14 +84,45 @@ class _Counts:
                 self.durations.setdefault(state, Histogram()).observe(took.total_seconds())
 
 
-class _Seen:
-    """How much of an execution's history, and of those of its task runs, has been counted."""
+class _Tries:
+    """Of attempts at task runs by workers: how many began and ended, how long they took, how long the first waited."""
 
-    __slots__ = ("changes", "runs")
+    def __init__(self) -> None:
+        self.started: Counter[Labels] = Counter()
+        self.ended: Counter[Labels] = Counter()
+        self.durations: dict[Labels, Histogram] = {}
+        self.waits: dict[Labels, Histogram] = {}
+
+    def count(self, run: TaskRun, seen: tuple[int, int], flow: Labels, since: datetime) -> tuple[int, int]:
+        """Count those that began and ended after *since*; *seen* and the answer are how many have by now."""
+        attempts = run.attempts
+        started, ended = (min(count, len(attempts)) for count in seen)  # one whose worker was lost is taken out again
+        for index in range(started, len(attempts)):
+            began_at = attempts[index].history[0].date
+            if attempts[index].worker is not None and began_at >= since:
+                self.started[flow] += 1
+                if not index:
+                    self.waits.setdefault((), Histogram()).observe((began_at - run.history[0].date).total_seconds())
+        while ended < len(attempts) and attempts[ended].state.is_terminal:
+            history = attempts[ended].history
+            if attempts[ended].worker is not None and history[-1].date >= since:
+                state = (("state", str(history[-1].state)),)
+                self.ended[flow + state] += 1
+                took = history[-1].date - history[0].date
+                self.durations.setdefault(state, Histogram()).observe(took.total_seconds())
+            ended += 1
+        return len(attempts), ended
+
+
+class _Seen:
+    """How much of an execution's history, and of those of its task runs and their attempts, has been counted."""
+
+    __slots__ = ("changes", "runs", "tries")
 
     def __init__(self) -> None:
         self.changes = 0
         self.runs: dict[str, int] = {}
+        self.tries: dict[str, tuple[int, int]] = {}
 
 
 class Meters:
@@ -109,6 +140,7 @@ class Meters:
         self._states: dict[str, State] = {}
         self._executions = _Counts()
         self._runs = _Counts()
+        self._tries = _Tries()
 
     def changed(self, execution: Execution, runs: Sequence[TaskRun]) -> None:
         """Take note of a change that was committed; does not wait."""
@@ -120,6 +152,8 @@ class Meters:
             for run in runs:
                 self._runs.count(run.history, seen.runs.get(run.id, 0), flow, self._since)
                 seen.runs[run.id] = len(run.history)
+                if run.attempts:
+                    seen.tries[run.id] = self._tries.count(run, seen.tries.get(run.id, (0, 0)), flow, self._since)
             self._keep(execution, seen)
 
     def _keep(self, execution: Execution, seen: _Seen) -> None:
@@ -145,6 +179,10 @@ class Meters:
                 *_counter("executor_taskrun_next_count", "Task runs created.", self._runs.created),
                 *_counter("executor_taskrun_ended_count", "Task runs that ended, by state.", self._runs.ended),
                 *_histogram("executor_taskrun_ended_duration", "From creation to end.", self._runs.durations),
+                *_counter("worker_started_count", "Tries that workers began.", self._tries.started),
+                *_counter("worker_ended_count", "Tries of workers that ended, by state.", self._tries.ended),
+                *_histogram("worker_ended_duration", "From begin to end of a try.", self._tries.durations),
+                *_histogram("worker_queued_duration", "From creation to the first try.", self._tries.waits),
                 *_gauge(
                     "executor_execution_open",
                     "Executions that have not ended and changed since the server started, by state.",
@@ -154,6 +192,7 @@ class Meters:
         lines += [
             *_gauge("worker_job_pending", "Jobs that wait for a slot.", {(): load.waiting}),
             *_gauge("worker_job_running", "Jobs that slots have.", {(): load.running}),
+            *_gauge("worker_running_count", "The same, by another name of it.", {(): load.running}),
             *_gauge("worker_job_thread", "Slots.", {(): load.slots}),
             *_gauge("worker_job_oldest_seconds", "How long the oldest job has waited.", {(): load.oldest_s}),
             *_process(),

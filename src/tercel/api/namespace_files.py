@@ -3,7 +3,6 @@
 Paths are decoded once, by the address; a part that is empty, `.` or `..` is refused wherever a path is given.
 """
 
-import re
 import zlib
 from collections.abc import Iterator
 from datetime import datetime
@@ -22,9 +21,8 @@ from tercel.errors import NotFoundError
 from tercel.model.flow_text import with_property
 from tercel.model.source import read_flow
 from tercel.plugins import catalog
-from tercel.storage.namespace_files import NamespaceFile, StoredNamespaceFiles, clean_path
+from tercel.storage.namespace_files import NamespaceFile, StoredNamespaceFiles, clean_path, is_namespace
 
-_NAMESPACE = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_-]*(\.[a-zA-Z0-9-][a-zA-Z0-9_-]*)*")
 _FLOWS = "_flows"
 _FLOW_FILES = (".yml", ".yaml")
 _BLOCK_BYTES = 1 << 20
@@ -235,7 +233,7 @@ class _Sink:
 
 def _files(call: Call) -> StoredNamespaceFiles:
     namespace = call.path["namespace"]
-    if not _NAMESPACE.fullmatch(namespace):
+    if not is_namespace(namespace):
         raise RequestError(422, f"{namespace!r} cannot be a namespace that has files.")
     return StoredNamespaceFiles(call.engine.storage, namespace)
 

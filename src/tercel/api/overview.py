@@ -1,16 +1,16 @@
 """What there is, counted; and what Kestra lists and tercel has none of: blueprints, dashboards."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 from starlette.responses import Response
 
 from tercel.api.answers import json_answer, page_answer
 from tercel.api.call import Call
+from tercel.api.flow_outlines import outline
 from tercel.api.paging import read_paging
 from tercel.api.routing import Route
-from tercel.api.shapes import flow_json
 from tercel.errors import NotFoundError
 from tercel.model.state import State
 from tercel.store import ExecutionQuery, FlowRevision
@@ -57,8 +57,7 @@ def summary(call: Call) -> Response:
 
 
 def _triggers(flows: list[FlowRevision]) -> int:
-    found = [flow_json(one).get("triggers") for one in flows if "triggers" in one.source]
-    return sum(len(cast("list[object]", one)) for one in found if isinstance(one, list))
+    return sum(len(outline(one).triggers) for one in flows)
 
 
 def empty_page(call: Call) -> Response:

@@ -1,6 +1,7 @@
 """Pages: which part of a list is asked for, and in which order. Pure."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from operator import itemgetter
 from typing import Any, TypeVar
 
 import msgspec
@@ -82,8 +83,8 @@ def page_of(items: Sequence[T], paging: Paging, keys: Mapping[str, Callable[[T],
     ordered = list(items)
     for order in reversed(paging.order):
         key = keys[order.field]
-        absent = [item for item in ordered if key(item) is None]
-        present = [item for item in ordered if key(item) is not None]
-        present.sort(key=key, reverse=order.is_descending)
-        ordered = present + absent
+        values = [(key(item), item) for item in ordered]
+        present = [pair for pair in values if pair[0] is not None]
+        present.sort(key=itemgetter(0), reverse=order.is_descending)
+        ordered = [item for _, item in present] + [item for value, item in values if value is None]
     return ordered[paging.skipped : paging.skipped + paging.size]

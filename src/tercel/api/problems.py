@@ -8,10 +8,10 @@ import msgspec
 from tercel.errors import (
     ConflictError,
     DisabledFlowError,
-    ExpressionError,
     InvalidFlowError,
     InvalidInputError,
     NotFoundError,
+    UnreachableError,
     UserError,
 )
 from tercel.model.issue import Issue
@@ -28,6 +28,7 @@ _REASONS = {
     422: "Illegal argument",
     423: "Locked",
     500: "Internal server error",
+    503: "Service unavailable",
 }
 
 
@@ -131,8 +132,8 @@ def _read(error: UserError) -> tuple[int, str, list[Mapping[str, object]]]:
             return 422, "Invalid entity", [_entry(issue) for issue in error.issues if isinstance(issue, Issue)]
         case InvalidInputError():
             return 422, "Invalid entity", []
-        case ExpressionError():
-            return 422, _REASONS[422], []
+        case UnreachableError():
+            return 503, _REASONS[503], []
         case _:
             return 422, _REASONS[422], []
 

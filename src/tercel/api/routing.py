@@ -1,7 +1,7 @@
 """Which function answers which request: addresses of the API to routes. Pure.
 
 The fixed words of an address win over its parameters, whatever the order of the routes: `/executions/search` is never
-an execution called `search`.
+an execution called `search`, nor is it a namespace.
 """
 
 import re
@@ -24,6 +24,51 @@ Answer = Callable[["Call"], Any]
 
 Gives a `starlette.responses.Response`; errors are raised, see `problems`.
 """
+
+_WORDS: Mapping[str, frozenset[str]] = {
+    f"{API}/executions": frozenset(
+        {
+            "search",
+            "latest",
+            "by-ids",
+            "by-query",
+            "flows",
+            "namespaces",
+            "webhook",
+            "trigger",
+            "export",
+            "distinct-field-values",
+            "restart",
+            "replay",
+            "kill",
+            "pause",
+            "resume",
+            "labels",
+            "change-status",
+            "force-run",
+            "unqueue",
+        }
+    ),
+    f"{API}/flows": frozenset(
+        {
+            "search",
+            "source",
+            "bulk",
+            "validate",
+            "graph",
+            "import",
+            "export",
+            "delete",
+            "disable",
+            "enable",
+            "distinct-namespaces",
+            "deprecated",
+            "expressions",
+            "hashes",
+        }
+    ),
+}
+"""Words that are neither namespaces nor ids behind an address, also where nothing is answered there."""
 
 _EXECUTION_ID = re.compile("[0-9A-Za-z]{22}")
 _REST = "*"
@@ -78,13 +123,14 @@ class Found(msgspec.Struct, frozen=True):
 class _Node:
     """A part of an address, with what may follow it."""
 
-    __slots__ = ("child", "fixed", "rest", "routes")
+    __slots__ = ("child", "fixed", "rest", "routes", "words")
 
     def __init__(self) -> None:
         self.fixed: dict[str, _Node] = {}
         self.child: _Node | None = None
         self.rest: _Node | None = None
         self.routes: dict[str, tuple[Route, tuple[str, ...], bool]] = {}
+        self.words: frozenset[str] = frozenset()
 
 
 class Routes:
@@ -103,6 +149,9 @@ class Routes:
             self._add(route, route.full_path, is_legacy=False)
             if route.legacy:
                 self._add(route, API + route.legacy, is_legacy=True)
+        for address, words in _WORDS.items():
+            for node, _ in _meant(self._root, _parts(address), ()):
+                node.words = words
 
     def _add(self, route: Route, path: str, *, is_legacy: bool) -> None:
         node, names = self._root, list[str]()
@@ -173,7 +222,7 @@ def _meant(node: _Node, parts: Sequence[str], values: tuple[str, ...]) -> Iterat
     first, left = parts[0], parts[1:]
     if first in node.fixed:
         yield from _meant(node.fixed[first], left, values)
-    if node.child is not None:
+    if node.child is not None and first not in node.words:
         yield from _meant(node.child, left, (*values, first))
     if node.rest is not None:
         yield node.rest, (*values, "/".join(parts))

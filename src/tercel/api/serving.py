@@ -101,6 +101,8 @@ class HttpServer:
         """Take no more requests, and wait for those under way; a second call does nothing."""
         self._server.should_exit = True
         self._loading.cancel()
+        for api in self._apis:
+            api.end_streams()
         if self._thread.ident is not None:
             self._thread.join()
         for listening in self._sockets:
@@ -131,7 +133,7 @@ def _listen(host: str, port: int) -> socket.socket:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         listening = socket.create_server((host, port), family=family, backlog=_BACKLOG)
     except OSError as error:
-        reason = error.strerror or str(error)
+        reason = (error.strerror or str(error)).partition(" (while")[0]  # Python says the address there again
         raise UserError(f"Nobody can listen on {host}:{port}: {reason}.", "Give another one: --port PORT.") from error
     # Connections inherit it: the end of an answer would wait for the client to confirm its beginning, 40 ms.
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -8,6 +8,8 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any, cast
 
+from yaml.nodes import MappingNode, Node, ScalarNode
+
 from tercel.model import json_form
 from tercel.model.duration import format_duration
 from tercel.model.execution import Execution, TaskRun
@@ -15,7 +17,7 @@ from tercel.model.flow import Flow
 from tercel.model.json_form import instant_text
 from tercel.model.state import State, StateChange
 from tercel.model.task import Task
-from tercel.model.yaml_nodes import load
+from tercel.model.yaml_nodes import Entries, compose, is_null
 from tercel.store import FlowRevision
 
 Json = dict[str, object]
@@ -53,11 +55,11 @@ def flow_json(saved: FlowRevision, *, with_source: bool = False) -> Json:
         saved: a revision. One whose text cannot be read any more has no tasks, and says why as `exception`.
         with_source: with the text, as it was sent.
     """
-    written = _written(saved.source)
-    flow: Json = {**written}
+    read = _written(saved.source)
+    flow: Json = {**read}
     flow["id"], flow["namespace"], flow["revision"] = saved.id, saved.namespace, saved.revision
     flow.setdefault("tasks", [])
-    flow["disabled"] = written.get("disabled") is True
+    flow["disabled"] = read.get("disabled") is True
     flow["deleted"] = saved.deleted
     flow["draft"] = False
     flow["updated"] = instant_text(saved.created_at)
@@ -68,19 +70,69 @@ def flow_json(saved: FlowRevision, *, with_source: bool = False) -> Json:
 
 @lru_cache(maxsize=512)
 def _written(source: str) -> Mapping[str, object]:
-    """The text of a flow as JSON; shared, and so never changed."""
-    try:
-        read = load(source)
-    except ValueError as error:
-        return {"exception": str(error)}
-    flow = plain(read)
+    """As `written`; shared, and so never changed."""
+    return written(source)
+
+
+def written(source: str) -> Json:
+    """The text of a flow as JSON; of one that cannot be read only why, as `exception`."""
+    root, faults = compose(source)
+    if root is None:
+        return {"exception": faults[0].text}
+    entries = Entries(root)
+    if entries.issues:
+        return {"exception": entries.issues[0].text}
+    flow = _part(entries, root, is_flow=True)
     if not isinstance(flow, dict):
         return {"exception": "A flow is a mapping."}
-    written = {key: value for key, value in cast("Json", flow).items() if value is not None}
-    _list_labels(written)
-    for trigger in _maps(written.get("triggers")):
-        _list_labels(trigger)
-    return written
+    found = {key: value for key, value in cast("Json", flow).items() if value is not None}
+    for part in (found, *_maps(found.get("triggers"))):
+        _list_labels(part)
+    return found
+
+
+_TEXTS = frozenset({"id", "namespace", "type", "description", "displayName"})
+"""Properties that are texts in every part of a flow."""
+
+_CHOICES = {"ENUM": "values", "SELECT": "values", "MULTISELECT": "values"}
+"""Types of inputs, and which of their properties is a list of texts."""
+
+
+def _part(entries: Entries, node: Node, *, is_flow: bool = False) -> object:
+    """What *node* stands for; of a flow and its parts, whatever has a type, texts are as they are written.
+
+    So they are read by the model, too: the id of a task may be `on` or `010`.
+    """
+    if isinstance(node, ScalarNode):
+        return entries.value(node)
+    if not isinstance(node, MappingNode):
+        return [_part(entries, item) for item in node.value]
+    pairs = entries.of(node)
+    is_part = is_flow or "type" in pairs
+    choices = _CHOICES.get(str(pairs["type"][1].value)) if "type" in pairs else None
+    found: dict[str, object] = {}
+    for name, (_, value) in pairs.items():
+        if is_flow and name == "variables":
+            found[name] = entries.value(value)
+        elif is_part and name in ("labels", choices):
+            found[name] = _texts(entries, value)
+        elif is_part and name in _TEXTS and isinstance(value, ScalarNode):
+            found[name] = _text(value)
+        else:
+            found[name] = _part(entries, value)
+    return found
+
+
+def _texts(entries: Entries, node: Node) -> object:
+    if isinstance(node, ScalarNode):
+        return _text(node)
+    if isinstance(node, MappingNode):
+        return {name: _texts(entries, value) for name, (_, value) in entries.of(node).items()}
+    return [_texts(entries, item) for item in node.value]
+
+
+def _text(node: ScalarNode) -> str | None:
+    return None if is_null(node) else cast("str", node.value)
 
 
 def _list_labels(part: dict[str, Any]) -> None:
@@ -92,11 +144,6 @@ def _list_labels(part: dict[str, Any]) -> None:
 def _maps(value: object) -> Iterable[dict[str, Any]]:
     items = cast("list[object]", value) if isinstance(value, list) else []
     return (cast("dict[str, Any]", item) for item in items if isinstance(item, dict))
-
-
-def flow_labels(saved: FlowRevision) -> dict[str, str]:
-    """The labels of a flow, without reading all of it as one."""
-    return {str(one["key"]): str(one["value"]) for one in _maps(_written(saved.source).get("labels")) if "key" in one}
 
 
 def find_task_json(flow: Mapping[str, object], task_id: str) -> Json | None:

@@ -13,6 +13,9 @@ T = TypeVar("T")
 SIGN_OF_LIFE_S = 15.0
 """How long a stream is silent at most: proxies cut what says nothing."""
 
+EVENTS = "text/event-stream"
+"""The media type of streams."""
+
 _HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 _encode = msgspec.json.Encoder(enc_hook=str).encode
 
@@ -23,12 +26,12 @@ def event_stream(events: AsyncIterator[tuple[str, object]]) -> Response:
     Args:
         events: id and data of each; an asynchronous generator is closed when the client has gone away.
     """
-    return StreamingResponse(_sent(events), headers=_HEADERS, media_type="text/event-stream")
+    return StreamingResponse(_sent(events), headers=_HEADERS, media_type=EVENTS)
 
 
 def byte_stream(blocks: AsyncIterator[bytes]) -> Response:
     """As `event_stream`, for a source that writes its events itself, many at once, and its own signs of life."""
-    return StreamingResponse(blocks, headers=_HEADERS, media_type="text/event-stream")
+    return StreamingResponse(blocks, headers=_HEADERS, media_type=EVENTS)
 
 
 async def _sent(events: AsyncIterator[tuple[str, object]]) -> AsyncIterator[bytes]:

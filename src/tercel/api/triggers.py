@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 from msgspec.structs import replace
@@ -11,14 +11,16 @@ from starlette.responses import Response
 from tercel.api.answers import bulk_answer, csv_line, empty_answer, file_answer, json_answer, page_answer
 from tercel.api.call import Call
 from tercel.api.filters import DATE, FLAG, QUERY, SCOPE, TEXT, Fields, Scope, holds, read_filters
+from tercel.api.flow_outlines import outline
 from tercel.api.paging import page_of, read_paging
 from tercel.api.problems import BulkError, Invalid, RequestError
 from tercel.api.routing import Route
-from tercel.api.shapes import Json, flow_json, labels_json, plain, present
+from tercel.api.shapes import Json, labels_json, plain, present
 from tercel.errors import ConflictError, NotFoundError
 from tercel.model.json_form import instant_text
+from tercel.model.storable import storable_problem
 from tercel.scheduler import Backfill, Evaluation, backfill_of, evaluation_of, last_date_of, problem_of
-from tercel.store import FlowRevision, TriggerKey, TriggerState
+from tercel.store import TriggerKey, TriggerState
 
 FIELDS: Fields = {
     "q": QUERY,
@@ -249,24 +251,15 @@ def _listed(call: Call, namespace: str | None = None) -> list[Listed]:
     states = {state.key: state for state in call.run(call.operations.trigger_states())}
     found: dict[TriggerKey, Listed] = {}
     for saved in call.run(call.operations.saved_flows(namespace)):
-        if "triggers" not in saved.source:
-            continue
-        is_disabled = flow_json(saved)["disabled"] is True
-        for definition in _definitions(saved):
+        flow = outline(saved)
+        for definition in flow.triggers:
             key = saved.namespace, saved.id, str(definition["id"])
             state = states.get(key)
-            found[key] = Listed(key=key, definition=definition, state=state, is_flow_disabled=is_disabled)
+            found[key] = Listed(key=key, definition=definition, state=state, is_flow_disabled=flow.disabled)
     for key, state in states.items():
         if key not in found and namespace in (None, key[0]):
             found[key] = Listed(key=key, definition={}, state=state)
     return [found[key] for key in sorted(found)]
-
-
-def _definitions(saved: FlowRevision) -> Iterable[Json]:
-    triggers: Any = flow_json(saved).get("triggers")
-    for one in cast("list[object]", triggers) if isinstance(triggers, list) else ():
-        if isinstance(one, dict) and "id" in one:
-            yield cast("Json", one)
 
 
 def _item(one: Listed) -> Json:
@@ -388,6 +381,9 @@ def _begin(call: Call, key: TriggerKey, wanted: Span) -> TriggerState:
     first, last = _instant(wanted.start), None if wanted.end is None else _instant(wanted.end)
     if last is not None and last < first:
         raise RequestError(422, "The backfill ends before it begins.")
+    problem = storable_problem(wanted.inputs)
+    if problem is not None:
+        raise RequestError(422, f"The inputs cannot be kept: {problem}.", reason="Invalid entity")
     labels = wanted.labels or {}
     start = call.engine.scheduler.start_backfill(
         *key,

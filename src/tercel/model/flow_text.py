@@ -4,7 +4,7 @@ from typing import cast
 
 from yaml.nodes import MappingNode, Node, ScalarNode
 
-from tercel.model.source import invalid
+from tercel.model.source import invalid, no_mapping_issue
 from tercel.model.yaml_nodes import compose
 
 
@@ -41,7 +41,7 @@ def with_property(text: str, name: str, value: str) -> str:
     """
     root, issues = compose(text)
     if not isinstance(root, MappingNode):
-        raise invalid(issues)
+        raise invalid(issues or [no_mapping_issue(cast("Node", root))])
     for key, node in cast("list[tuple[Node, Node]]", root.value):
         if isinstance(key, ScalarNode) and key.value == name:
             # A value that is left out has a place of its own, right behind the colon.

@@ -12,6 +12,7 @@ from typing import cast
 
 from tercel.model.duration import format_duration, parse_duration
 from tercel.model.input_types import CHOICES, Input, InputType, compile_pattern
+from tercel.model.storable import storable_problem
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MOST = 2**63
@@ -34,6 +35,19 @@ def parse_value(one: Input, raw: object, choices: Sequence[str] | None) -> objec
     """
     if one.type in CHOICES and one.values is not None and one.options is not None:
         raise ValueError("the flow gives both 'values' and 'options' to choose from; only 'values' may stay")
+    _refuse_unstorable(raw)
+    value = _parsed(one, raw, choices)
+    _refuse_unstorable(value)
+    return value
+
+
+def _refuse_unstorable(value: object) -> None:
+    problem = storable_problem(value)
+    if problem is not None:
+        raise ValueError(problem)
+
+
+def _parsed(one: Input, raw: object, choices: Sequence[str] | None) -> object:
     if one.type in {"ARRAY", "MULTISELECT"}:
         return _parse_list(one, raw, choices)
     value = _PARSERS[one.type](raw)
@@ -128,6 +142,8 @@ def as_text(raw: object) -> str:
             return raw.isoformat()
         case timedelta():
             return format_duration(raw)
+        case None:
+            raise ValueError("nothing is given where a text is needed")
         case _:
             raise ValueError("a list or a map is given where a text is needed")
 

@@ -30,6 +30,7 @@ __all__ = [
     "check_stored",
     "documents",
     "invalid",
+    "no_mapping_issue",
     "read_flow",
     "read_flows",
     "read_part",
@@ -115,6 +116,13 @@ def check_stored(text: str, catalog: Catalog, global_defaults: Sequence[PluginDe
     return Checked(bare.flow, checked.issues, checked.warnings)
 
 
+def no_mapping_issue(root: Node) -> Issue:
+    """The issue that the text of a flow has another *root* than a mapping."""
+    mark = root.start_mark
+    message, hint = "A flow is a mapping.", "Begin with `id: …`, `namespace: …` and `tasks:`."
+    return Issue(line=mark.line + 1, column=mark.column + 1, message=message, hint=hint)
+
+
 def _check(
     text: str, catalog: Catalog, global_defaults: Sequence[PluginDefault], *, has_defaults: bool = True
 ) -> Checked:
@@ -123,9 +131,7 @@ def _check(
         return Checked(None, tuple(faults))
     entries = Entries(root)
     if not isinstance(root, MappingNode):
-        mark = root.start_mark
-        message, hint = "A flow is a mapping.", "Begin with `id: …`, `namespace: …` and `tasks:`."
-        return Checked(None, (Issue(line=mark.line + 1, column=mark.column + 1, message=message, hint=hint),))
+        return Checked(None, (no_mapping_issue(root),))
     defaults = Defaults(root, entries, global_defaults) if has_defaults else Defaults(None, entries)
     reading = Reading(catalog, entries, defaults)
     flow = cast("Flow", reading.read(Nested(part=Flow), root, ()))

@@ -10,6 +10,7 @@ from tercel.errors import NotFoundError, TercelError
 from tercel.expression import render
 from tercel.machine import LiveExecution, variables
 from tercel.operations.starts import Starts
+from tercel.texts import whole
 
 _HIDDEN = "******"
 
@@ -52,8 +53,12 @@ class Evaluations(Starts):
         try:
             result = render(template, seen, self._masked_functions(self._functions(execution)), clock=monotonic)
         except TercelError as error:
-            return Evaluation(error=self._mask(error.message), kind=type(error).__name__, hint=self._mask(error.hint))
-        return Evaluation(result=self._mask(str(result)))
+            return Evaluation(error=self._shown(error.message), kind=type(error).__name__, hint=self._shown(error.hint))
+        return Evaluation(result=self._shown(str(result)))
+
+    def _shown(self, text: str) -> str:
+        """*text* as it can be sent: secrets masked, and half characters replaced."""
+        return whole(self._mask(text))
 
     def _masked_functions(self, functions: Mapping[str, Callable[..., object]]) -> dict[str, Callable[..., object]]:
         """The functions, of which none gives a secret: what is made of one could not be told from other texts."""

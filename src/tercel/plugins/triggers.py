@@ -18,6 +18,7 @@ from tercel.model.condition import Condition, ConditionContext, TimeWindow, Wind
 from tercel.model.cron import Cron
 from tercel.model.dates import find_zone, parse_instant
 from tercel.model.state import State
+from tercel.model.storable import storable_problem
 from tercel.model.task import Dynamic, Labels, Part, Problem
 from tercel.model.trigger import DateContext, DatedTrigger, ReactingTrigger, RequestedTrigger
 
@@ -462,9 +463,10 @@ def _json_or_text(body: str) -> object:
     if body.lstrip()[:1] not in {"{", "["}:
         return body
     try:
-        return msgspec.json.decode(body)
-    except msgspec.DecodeError:
+        read = msgspec.json.decode(body)
+    except (msgspec.DecodeError, RecursionError):
         return body
+    return body if storable_problem(read) is not None else read
 
 
 def _has_windowed(condition: Condition) -> bool:

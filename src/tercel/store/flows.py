@@ -37,6 +37,20 @@ class StoredFlows:
         """
         return self._database.submit(lambda connection: _save(connection, namespace, flow_id, source, now))
 
+    def create(self, namespace: str, flow_id: str, source: str, now: datetime) -> Promise[FlowRevision | None]:
+        """Save *source* as a flow that there is not yet; None where there is one of that name, whatever its text."""
+
+        def write(connection: Connection) -> FlowRevision | None:
+            current = _find(connection, namespace, flow_id, None)
+            while current is None or current.deleted:
+                new = _next(current, namespace, flow_id, source, now)
+                if _insert(connection, new):
+                    return new
+                current = _find(connection, namespace, flow_id, None)
+            return None
+
+        return self._database.submit(write)
+
     def change(
         self, sources: Sequence[tuple[str, str, str]], obsolete: Iterable[tuple[str, str]], now: datetime
     ) -> Promise[tuple[list[FlowRevision], list[FlowRevision]]]:
@@ -123,15 +137,19 @@ def _save(connection: Connection, namespace: str, flow_id: str, source: str, now
         current = _find(connection, namespace, flow_id, None)
         if current is not None and not current.deleted and is_same_text(current.source, source):
             return current
-        saved = FlowRevision(
-            namespace=namespace,
-            id=flow_id,
-            revision=1 if current is None else current.revision + 1,
-            source=source,
-            created_at=now,
-        )
+        saved = _next(current, namespace, flow_id, source, now)
         if _insert(connection, saved):
             return saved
+
+
+def _next(current: FlowRevision | None, namespace: str, flow_id: str, source: str, now: datetime) -> FlowRevision:
+    return FlowRevision(
+        namespace=namespace,
+        id=flow_id,
+        revision=1 if current is None else current.revision + 1,
+        source=source,
+        created_at=now,
+    )
 
 
 def _delete(connection: Connection, namespace: str, flow_id: str, now: datetime) -> FlowRevision | None:

@@ -271,7 +271,9 @@ def unqueue(api: Api, at: At) -> httpx.Response:
 
 def by_ids(api: Api, at: At, method: str, executions: list[Json], **params: str) -> httpx.Response:
     response = api.request(method, at(), params=params, json=[one["id"] for one in executions])
-    assert response.json() == {"count": len(executions), "totalItems": len(executions)}, response.text
+    told = response.json()
+    assert (told["count"], told["totalItems"]) == (len(executions), len(executions)), response.text
+    assert told["operationId"]
     return response
 
 
@@ -394,6 +396,10 @@ def resume_by_ids(api: Api, at: At) -> httpx.Response:
 
 @case("POST", "/executions/resume/by-ids", error=400)
 def resume_wrong_ids(api: Api, at: At) -> httpx.Response:
+    asks = paused(api, onResume=[{"id": "why", "type": "STRING"}])
+    response = wrong_ids(api, at, "POST", paused(api), asks)
+
+    assert "why" in response.json()["invalids"][1]["message"]
     return wrong_ids(api, at, "POST", paused(api), started(api))
 
 
@@ -451,7 +457,10 @@ def change_status_by_ids(api: Api, at: At) -> httpx.Response:
 
 @case("POST", "/executions/change-status/by-ids", error=400)
 def change_status_of_wrong_ids(api: Api, at: At) -> httpx.Response:
-    return wrong_ids(api, at, "POST", failed(api), paused(api), newStatus="SUCCESS")
+    execution = failed(api)
+    assert api.post(at(), params={"newStatus": "RUNNING"}, json=[execution["id"]]).status_code == 422
+
+    return wrong_ids(api, at, "POST", execution, paused(api), newStatus="SUCCESS")
 
 
 @case("POST", "/executions/change-status/by-query")

@@ -24,6 +24,8 @@ VALUES = (
     ("'word'", "STRING", "word"),
 )
 
+NO_VALUES = ("", "null", "two words", "1] [2", '"open', "{{aGk=}}", "2021-99-01")
+
 
 def address(namespace: str, key: str = "key") -> str:
     return f"{MAIN}/namespaces/{namespace}/kv/{key}"
@@ -54,7 +56,7 @@ def put_what_is_no_value(api: Api, at: At) -> httpx.Response:
     namespace = api.new_namespace()
     for key in ("-a", "a b", "a/b", "ä"):
         assert api.put(at(namespace=namespace, key=key), content="1").status_code == 422, key
-    for value in ("", "null", "two words", "1] [2", '"open', "{{aGk=}}", "2021-99-01"):
+    for value in (*NO_VALUES, "1e400", "[1e400]", "{a: -1e999}", "nan", "1d9999999999", '"\\ud800"'):
         assert api.put(at(namespace=namespace, key="key"), content=value).status_code == 422, value
     for ttl in ("soon", "PT0S", "-PT1H", "P99999999D"):
         refused = api.put(at(namespace=namespace, key="key"), content="1", headers={"ttl": ttl})

@@ -4,9 +4,11 @@ from datetime import timedelta
 from typing import Any, NamedTuple
 
 import pytest
+from msgspec.structs import replace
 
 from tercel.api.meters import Meters
 from tercel.model import Execution, State, TaskRun
+from tercel.model.execution import Attempt
 from tests import builders
 from tests.builders import NOON, a_history, a_task_run
 
@@ -57,6 +59,34 @@ class TestMeters:
         assert found['kestra_executor_execution_duration_seconds_bucket{state="SUCCESS",le="2.5"}'] == 0
         assert found['kestra_executor_execution_duration_seconds_bucket{state="SUCCESS",le="5"}'] == 1
         assert found['kestra_executor_execution_duration_seconds_bucket{state="SUCCESS",le="+Inf"}'] == 1
+
+    def test_given_tries_of_workers_then_each_counts_once(self, meters: Meters) -> None:
+        failed = Attempt(a_history(State.RUNNING, State.FAILED, start=NOON + timedelta(seconds=4), step_s=2), "me")
+        lost = Attempt(a_history(State.RUNNING, start=NOON + timedelta(seconds=8)), "gone")
+        good = Attempt(a_history(State.RUNNING, State.SUCCESS, start=NOON + timedelta(seconds=20), step_s=1), "me")
+        begun = Attempt(failed.history[:1], "me")
+        for attempts in [(), (begun,), (failed,), (failed, lost), (failed,), (failed, good), (failed, good)]:
+            run = replace(a_run(State.CREATED, State.RUNNING), attempts=attempts)
+            meters.changed(an_execution(State.CREATED, State.RUNNING), [run])
+
+        found = values(meters)
+
+        assert found[f"kestra_worker_started_count_total{{{FLOW}}}"] == 3
+        assert found[f'kestra_worker_ended_count_total{{{FLOW},state="FAILED"}}'] == 1
+        assert found[f'kestra_worker_ended_count_total{{{FLOW},state="SUCCESS"}}'] == 1
+        assert found['kestra_worker_ended_duration_seconds_sum{state="FAILED"}'] == 2
+        assert found["kestra_worker_queued_duration_seconds_sum"] == 4
+        assert found["kestra_worker_queued_duration_seconds_count"] == 1
+        assert found["kestra_worker_running_count"] == 2
+
+    def test_given_what_no_worker_did_then_it_is_no_try_of_one(self, meters: Meters) -> None:
+        inline = Attempt(a_history(State.RUNNING, State.SUCCESS))
+        run = replace(a_run(State.CREATED, State.SUCCESS), attempts=(inline,))
+        meters.changed(an_execution(State.CREATED, State.SUCCESS), [run])
+
+        assert not [
+            name for name in values(meters) if name.startswith(("kestra_worker_started", "kestra_worker_ended"))
+        ]
 
     def test_given_executions_that_go_on_then_they_are_told_by_state(self, meters: Meters) -> None:
         meters.changed(an_execution(State.CREATED, State.RUNNING, id="a"), [])

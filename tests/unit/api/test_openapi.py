@@ -95,7 +95,11 @@ def test_given_closures_without_a_docstring_then_their_path_says_what_they_do() 
 def test_given_an_object_then_optional_members_are_not_required() -> None:
     assert schemas()["Bulk"] == {
         "type": "object",
-        "properties": {"count": {"type": "integer"}, "totalItems": {"type": "integer"}},
-        "required": ["count", "totalItems"],
+        "properties": {
+            "count": {"type": "integer"},
+            "operationId": {"type": "string"},
+            "totalItems": {"type": "integer"},
+        },
+        "required": ["count", "operationId", "totalItems"],
     }
     assert "endDate" not in schemas()["State"]["required"]

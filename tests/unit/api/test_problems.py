@@ -13,6 +13,7 @@ from tercel.errors import (
     InvalidInputError,
     NotFoundError,
     StorageError,
+    UnreachableError,
     UserError,
 )
 from tercel.model.issue import Issue
@@ -27,6 +28,7 @@ from tercel.model.issue import Issue
         (InvalidFlowError("It is wrong."), 422, "Invalid entity: It is wrong."),
         (InvalidInputError("No number.", "Give one."), 422, "Invalid entity: No number. Give one."),
         (UserError("No."), 422, "Illegal argument: No."),
+        (UnreachableError("The disk is full."), 503, "Service unavailable: The disk is full."),
         (StorageError("No path."), 422, "Illegal argument: No path."),
         (RequestError(410, "Gone."), 410, "Resource has expired: Gone."),
         (RequestError(422, "No JSON.", reason="Invalid json"), 422, "Invalid json: No JSON."),

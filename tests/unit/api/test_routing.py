@@ -27,6 +27,7 @@ FLOWS = routes(
     "GET /flows/{namespace}",
     "POST /flows/{namespace}",
     "DELETE /flows/delete/by-ids",
+    "GET /executions/{executionId}/flow",
 )
 
 
@@ -38,7 +39,7 @@ FLOWS = routes(
         ("/api/v1/flows/a.b/", "/flows/{namespace}", {"namespace": "a.b"}),
         ("/api/v1/flows/a%2Fb/%24c", "/flows/{namespace}/{id}", {"namespace": "a/b", "id": "$c"}),
         ("/api/v1/main/flows/main/x", "/flows/{namespace}/{id}", {"namespace": "main", "id": "x"}),
-        ("/api/v1/main/flows/delete/by-ids", "/flows/{namespace}/{id}", {"namespace": "delete", "id": "by-ids"}),
+        ("/api/v1/flows/a/deprecated", "/flows/{namespace}/{id}", {"namespace": "a", "id": "deprecated"}),
     ],
 )
 def test_given_an_address_then_it_leads_to_its_route(address: str, path: str, values: dict[str, str]) -> None:
@@ -53,7 +54,19 @@ def test_given_head_then_it_is_answered_as_get() -> None:
     assert FLOWS.find("HEAD", "/api/v1/flows/search").route is not None
 
 
-@pytest.mark.parametrize("address", ["/", "/api/v1", "/api/v1/other/flows/search", "/flows/search", "/api/v1/nothing"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        "/",
+        "/api/v1",
+        "/api/v1/other/flows/search",
+        "/flows/search",
+        "/api/v1/nothing",
+        "/api/v1/main/flows/deprecated",  # a word of clients, never a namespace
+        "/api/v1/flows/hashes/x",
+        "/api/v1/main/executions/webhook/flow",
+    ],
+)
 def test_given_what_is_no_address_then_nothing_is_found(address: str) -> None:
     found = FLOWS.find("GET", address)
 
@@ -63,6 +76,13 @@ def test_given_what_is_no_address_then_nothing_is_found(address: str) -> None:
 
 def test_given_another_method_then_the_possible_ones_are_told() -> None:
     assert set(FLOWS.find("PATCH", "/api/v1/flows/a").allowed) == {"GET", "POST"}
+
+
+def test_given_a_word_of_the_address_then_it_is_no_namespace_for_another_method_either() -> None:
+    found = FLOWS.find("GET", "/api/v1/main/flows/delete/by-ids")
+
+    assert found.route is None
+    assert found.allowed == ("DELETE",)
 
 
 def test_given_bytes_that_are_no_text_then_it_is_refused() -> None:

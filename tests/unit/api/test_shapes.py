@@ -5,7 +5,14 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from tercel.api.answers import disposition
-from tercel.api.shapes import execution_json, find_task_json, flow_for_execution_json, flow_json, state_json
+from tercel.api.flow_outlines import outline
+from tercel.api.shapes import (
+    execution_json,
+    find_task_json,
+    flow_for_execution_json,
+    flow_json,
+    state_json,
+)
 from tercel.model.execution import Execution, TaskRun
 from tercel.model.source import read_flow
 from tercel.model.state import State, StateChange
@@ -41,6 +48,30 @@ class TestFlow:
             "updated": "2030-01-01T12:00:00.000Z",
         }
         assert flow_json(saved(source), with_source=True)["source"] == source
+
+    def test_given_texts_that_read_like_other_values_then_they_are_as_they_are_written(self) -> None:
+        source = """\
+id: f
+namespace: n
+description: 010
+labels: {a: yes, n: 1.10}
+variables: {id: 1, labels: {a: yes}}
+inputs: [{id: 7, type: SELECT, values: [yes, no]}]
+tasks:
+  - {id: 1, type: io.kestra.plugin.core.flow.Parallel, disabled: no, tasks: [{id: on, type: x, labels: {q: off}}]}
+triggers: [{id: off, type: y, labels: [{key: 1, value: 2.0}]}]
+"""
+
+        found = flow_json(saved(source))
+
+        assert found["description"] == "010"
+        assert found["labels"] == [{"key": "a", "value": "yes"}, {"key": "n", "value": "1.10"}]
+        assert found["variables"] == {"id": 1, "labels": {"a": True}}
+        assert found["inputs"] == [{"id": "7", "type": "SELECT", "values": ["yes", "no"]}]
+        assert found["triggers"] == [{"id": "off", "type": "y", "labels": [{"key": "1", "value": "2.0"}]}]
+        assert (find_task_json(found, "1") or {})["disabled"] is False
+        assert find_task_json(found, "on") == {"id": "on", "type": "x", "labels": {"q": "off"}}
+        assert outline(saved(source)).labels == {"a": "yes", "n": "1.10"}
 
     def test_given_a_text_that_cannot_be_read_then_it_says_so(self) -> None:
         found = flow_json(saved("a: [", deleted=True))
