@@ -178,8 +178,10 @@ def _values_of(source: Source, rank: int, faults: list[str]) -> Iterator[Value]:
     if root is None or entries is None or entries.issues:
         issues = issues if entries is None else entries.issues
         for issue in issues:
-            message = "A second document begins here." if issue.code == "yaml.documents" else issue.message
-            faults.append(f"{source.name}:{issue.line}: {message} {issue.hint}".rstrip())
+            text = f"{issue.message} {issue.hint}".rstrip()
+            if issue.code == "yaml.documents":
+                text = "A second document begins here. A configuration is one: join them, or keep each in its own file."
+            faults.append(f"{source.name}:{issue.line}: {text}")
         return
     if not isinstance(root, MappingNode):
         faults.append(f"{source.name}:{root.start_mark.line + 1}: A configuration is a mapping of keys to values.")

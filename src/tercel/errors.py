@@ -11,7 +11,7 @@ TercelError
 │   ├── NotFoundError           no such flow, execution, file or key
 │   ├── ConflictError           what is there is in no state for that
 │   ├── StorageError            internal storage refuses a path or cannot serve it
-│   │   └── UnreachableError        the database does not answer, and perhaps will
+│   │   └── UnreachableError        the database does not answer or take anything now
 │   ├── HomeInUseError          another process works on the same home
 │   └── MissingToolError        a program or library that a task needs is not installed
 ├── TaskFailedError             the task ran and failed: ends an attempt, may be retried
@@ -99,7 +99,7 @@ class StorageError(UserError):
 
 
 class UnreachableError(StorageError):
-    """The database does not answer; a later try may find it."""
+    """The database does not answer, or takes nothing now, such as on a full disk; a later try may go well."""
 
 
 class HomeInUseError(UserError):

@@ -60,7 +60,8 @@ class Retention:
             try:
                 self.remove()
             except Exception as error:  # a full disk, a database that is away: the next look may go well
-                self._tell(f"What is too old cannot be removed: {error}")
+                if not self._is_closing:
+                    self._tell(f"What is too old cannot be removed: {error}")
             self._bell.wait(_LOOK_S)
 
     def remove(self) -> None:

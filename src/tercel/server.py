@@ -15,11 +15,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
 from tercel.dispatch.memory import MemoryDispatcher
 from tercel.engine_calls import NamespaceKeys, TaskCalls
 from tercel.errors import StorageError, TercelError
-from tercel.executor import Executor, Watcher, parent_of
+from tercel.executor import Executor, Skips, Watcher, parent_of
 from tercel.expression import render
 from tercel.machine import Request
 from tercel.machine.messages import KillRequested
@@ -169,6 +170,7 @@ class Engine(Home):
         worker_id: str,
         namespace_files: Callable[[str], NamespaceFiles] | None = None,
         environment: Mapping[str, str] | None = None,
+        skips: Skips | None = None,
     ) -> None:
         super().__init__(settings, store)
         environment = os.environ if environment is None else environment
@@ -213,6 +215,7 @@ class Engine(Home):
             functions=self._functions,
             surroundings=self._surroundings,
             most_live=settings.live_executions,
+            skips=skips,
         )
         self._worker = Worker(
             id=worker_id,
@@ -280,6 +283,11 @@ class Engine(Home):
             self._remove_leftovers()  # before their tasks run again
             self._executor.recover(execution_ids)
 
+    def take_over(self, execution_ids: Collection[str]) -> None:
+        """Go on with those executions that dead processes left open, and such as wait for them or they wait for."""
+        if not self.interrupted().keys().isdisjoint(execution_ids):
+            self.go_on(self.adopt(self.interrupted_with(execution_ids)))
+
     def clean_up(self) -> None:
         """Remove what dead processes left of themselves, and their working directories."""
         self._lock.sweep()
@@ -317,9 +325,10 @@ class Engine(Home):
     ) -> Callable[[], None]:
         """Be told, in threads of the engine, of changes after each commit and of log lines; gives a way to stop.
 
-        Neither may wait; one that raises is not called again.
+        Neither may wait; one that raises is not called again. Secrets in the values of loops are masked, those in
+        outputs and inputs are not.
         """
-        stops = [self._executor.watch(changed)] if changed else []
+        stops = [self._executor.watch(self._with_masked_values(changed))] if changed else []
         if logged:
             stops.append(self._store.logs.listen(logged))
 
@@ -328,6 +337,21 @@ class Engine(Home):
                 stop()
 
         return stop_all
+
+    def _with_masked_values(self, changed: Watcher) -> Watcher:
+        def told(execution: Execution, runs: Sequence[TaskRun]) -> object:
+            return changed(execution, [self._with_masked_value(run) for run in runs])
+
+        return told
+
+    def _with_masked_value(self, run: TaskRun) -> TaskRun:
+        value = None if run.value is None else self.mask(run.value)
+        return run if value == run.value else replace(run, value=value)
+
+    @property
+    def failure(self) -> BaseException | None:
+        """Why nothing goes on here any more, such as a database that took nothing; None as long as it does."""
+        return self._executor.failure
 
     @property
     def load(self) -> Load:
@@ -343,7 +367,11 @@ class Engine(Home):
         return self._triggers.scheduler
 
     def schedule(self) -> None:
-        """Start flows at the dates of their triggers from now on, and remove what is too old."""
+        """Start flows at the dates of their triggers from now on, and remove what is too old.
+
+        What dead processes left open is taken over from now on when somebody asks something of it.
+        """
+        self.operations.take_over = self.take_over
         self._retention = self._made_retention()
         self._retention.open()
         self._triggers.scheduler.open()
@@ -609,6 +637,8 @@ def open_home(
     namespace_files: Callable[[str], NamespaceFiles] | None = None,
     on_wait: Callable[[str], object] = lambda _: None,
     recover: bool = True,
+    database_patience: Callable[[], float] = lambda: 30.0,
+    skips: Skips | None = None,
 ) -> Engine:
     """Start the embedded engine in a home, made where it is missing.
 
@@ -621,6 +651,8 @@ def open_home(
         namespace_files: gives the files of a namespace; those in internal storage where None.
         on_wait: told, before the wait, who has the home to itself.
         recover: go on with all that dead processes left open.
+        database_patience: how many seconds to try to reach PostgreSQL again when it went away; asked before each try.
+        skips: executions that are left alone.
 
     Raises:
         HomeInUseError: a process has the home to itself, and still does after the time set for waiting.
@@ -643,12 +675,13 @@ def open_home(
             owner=process_id,
             synchronous=settings.synchronous,
             seals=_vault(settings, masker),
+            patience=database_patience,
         )
     except BaseException:
         lock.close()
         raise
     _calm_collector()
-    engine = Engine(settings, store, lock, masker, worker_id=process_id, namespace_files=namespace_files)
+    engine = Engine(settings, store, lock, masker, worker_id=process_id, namespace_files=namespace_files, skips=skips)
     try:
         if recover:
             engine.recover()

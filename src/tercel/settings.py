@@ -136,10 +136,13 @@ class Given(msgspec.Struct, frozen=True):
 
 
 def _path(text: str) -> Path:
-    return Path(os.path.abspath(os.path.expanduser(text)))  # links in it stay as they are
+    path = os.path.expanduser(text)
+    if path.startswith("~"):
+        raise ValueError("a folder, as the system knows of no home of that user")
+    return Path(os.path.abspath(path))  # links in it stay as they are
 
 
-def _one_of(*choices: str) -> Callable[[str], object]:
+def _one_of(*choices: str) -> Callable[[str], str]:
     def parse(text: str) -> str:
         for choice in choices:
             if text.lower() == choice.lower():
@@ -149,7 +152,8 @@ def _one_of(*choices: str) -> Callable[[str], object]:
     return parse
 
 
-def _level(text: str) -> object:
+def read_level(text: str) -> str:
+    """The level that *text* names, also by another program's word. Raises ValueError, which says what it can be."""
     others = {"ALL": "TRACE", "WARNING": "WARN", "NONE": "OFF"}
     return _one_of("TRACE", "DEBUG", "INFO", "WARN", "ERROR", "OFF")(others.get(text.upper(), text))
 
@@ -566,14 +570,14 @@ SETTINGS = (
         environment="TERCEL_LOG_LEVEL",
         meaning="Least level of what the server says of itself: TRACE, DEBUG, INFO, WARN, ERROR or OFF.",
         default="INFO",
-        parse=_level,
+        parse=read_level,
     ),
     Setting(
         field="task_log_level",
         environment="TERCEL_LOG_TASKS",
         meaning="Least level of what tasks log that the server says, too; OFF for none. All is kept with executions.",
         default="INFO",
-        parse=_level,
+        parse=read_level,
     ),
     Setting(
         field="logs_requests",
@@ -735,12 +739,21 @@ def read_settings(
         raise faults[0]
     if faults:
         raise InvalidSettingError("\n".join(map(str, faults)))
-    home = Path(str(values.setdefault("home", _path("~/.tercel"))))
+    home = Path(str(values.get("home") or _usual_home()))
+    values["home"] = home
     values.setdefault("temporary_directory", home / "tmp")
     values.setdefault("storage_directory", home / "storage")
     values.setdefault("dependency_directory", home / "dependencies")
     values.setdefault("slots", max(8, 4 * (os.cpu_count() or 1)))
     return Settings(**values)  # pyright: ignore[reportArgumentType]  # each was made by its own parser
+
+
+def _usual_home() -> Path:
+    try:
+        return _path("~/.tercel")
+    except ValueError:
+        message = "Nothing says where to keep what is run: this user has no home folder."
+        raise InvalidSettingError(message, "Name one: --home DIR, or TERCEL_HOME.") from None
 
 
 def given_for(setting: Setting, environment: Mapping[str, str], configured: Mapping[str, Given]) -> Given | None:

@@ -155,6 +155,18 @@ class TestFlows:
         again = kept(store.flows.save("company.team", "flow", "id: flow\n", NOON))
         assert (again.revision, run(store.flows.get("company.team", "flow"))) == (3, again)
 
+    def test_given_a_flow_to_create_then_it_is_saved_only_where_there_is_none(self, store: Store) -> None:
+        first = kept(store.flows.create("company.team", "flow", "id: flow\n", NOON))
+        again = [kept(store.flows.create("company.team", "flow", text, NOON)) for text in ("id: flow\n", "other")]
+        kept(store.flows.delete("company.team", "flow", NOON))
+        anew = kept(store.flows.create("company.team", "flow", "other", NOON))
+
+        assert again == [None, None]
+        assert first is not None
+        assert anew is not None
+        assert (first.revision, anew.revision) == (1, 3)
+        assert run(store.flows.get("company.team", "flow")) == anew
+
     def test_given_flows_to_save_and_others_to_delete_then_all_of_it_is_one_step(self, store: Store) -> None:
         for flow_id in ("same", "old", "gone"):
             kept(store.flows.save("a", flow_id, "1", NOON))
@@ -1242,6 +1254,22 @@ class TestKeyValues:
 
 
 class TestSeals:
+    def test_given_loop_values_with_a_secret_then_they_and_the_plan_are_masked_unless_they_are_to_be_revealed(
+        self, open_store: Processes
+    ) -> None:
+        store = open_store("me", seals=StarsInPlaceOfSecrets())
+        values = ["hush", "a\0b", "plain", "hush\0"]
+        runs = [a_task_run(f"run{at}", value=value, iteration=at) for at, value in enumerate(values)]
+        save(store, created=[an_execution()], runs=[a_task_run("loop", plan={"values": values}), *runs])
+
+        def found(*, reveal: bool) -> tuple[object, list[str | None]]:
+            loop, *children = run(store.executions.task_runs("execution", reveal=reveal))
+            return loop.plan, [child.value for child in children]
+
+        masked = ["****", "a\0b", "plain", "****"]
+        assert found(reveal=False) == ({"values": masked}, masked)
+        assert found(reveal=True) == ({"values": values}, values)
+
     def test_given_a_text_with_a_secret_then_it_is_masked_unless_it_is_to_be_revealed(
         self, open_store: Processes
     ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -159,3 +160,11 @@ def test_given_the_readmes_commands_then_they_work(tmp_path: Path) -> None:
         assert name == "tercel"
         done = tercel(*arguments, home=tmp_path)
         assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
+
+
+def test_given_the_extras_then_the_readme_names_each() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"].keys() - {"dev"}
+    [text] = [block for block in readme_blocks("text") if "pip install" in block]
+
+    named = re.sub(r"\n\s*#", "", text.partition("extras:")[2])
+    assert {name.strip() for name in named.split(",")} == extras

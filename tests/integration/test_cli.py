@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.command_line import ROOT, command, environment, tercel
-from tests.flows import echo, flow, for_each, local_files, sh, wd
+from tests.flows import CORE, echo, flow, for_each, local_files, sh, wd
 from tests.homes import is_alive, until
 
 HELLO = ROOT / "examples" / "flows" / "hello.yaml"
@@ -179,6 +179,41 @@ class TestRun:
         assert "open-sesame" not in done.stdout + shown.stdout
         kept = [path for path in home_dir.rglob("*") if path.is_file() and b"open-sesame" in path.read_bytes()]
         assert kept == []
+
+    def test_given_a_secret_in_a_loop_then_its_values_are_handed_on_but_never_stored_or_shown(
+        self, home_dir: Path, tmp_path: Path
+    ) -> None:
+        check = 'test "$(printf %s "{{ taskrun.value }}" | base64)" = b3Blbi1zZXNhbWU='
+        text = flow(for_each("each", ["{{ secret('WORD') }}"], sh("a", check)))
+
+        done = tercel("run", a_file(tmp_path, text), home=home_dir, env={"SECRET_WORD": "b3Blbi1zZXNhbWU="})
+        shown = tercel("execution", "show", "last", home=home_dir)
+
+        assert done.returncode == 0, done.stdout
+        assert "a [**masked***] SUCCESS" in done.stdout
+        assert "open-sesame" not in done.stdout + shown.stdout
+        kept = [path for path in home_dir.rglob("*") if path.is_file() and b"open-sesame" in path.read_bytes()]
+        assert kept == []
+
+    def test_given_halves_of_characters_then_they_are_replaced_wherever_they_come_from(
+        self, home_dir: Path, tmp_path: Path
+    ) -> None:
+        half = r"""{{ fromJson('"\ud800"') }}"""
+        text = flow(
+            for_each(
+                "each", [half], {"id": "say", "type": f"{CORE}.log.Log", "message": "{{ taskrun.value }} " + half}
+            ),
+            echo("a", half),
+            sh("name", r"touch $(printf 'caf\351.txt')", outputFiles=["*.txt"], allowFailure=True),
+            outputs=[{"id": "o", "type": "JSON", "value": r"""{{ fromJson('{"\ud800": "\udc00"}') }}"""}],
+        )
+
+        done = tercel("run", a_file(tmp_path, text), home=home_dir)
+
+        assert "Traceback" not in done.stdout + done.stderr
+        assert "say: \ufffd \ufffd" in done.stdout
+        assert '{"\ufffd": "\ufffd"}' in done.stdout
+        assert done.returncode == 0, done.stdout
 
     def test_given_a_secret_in_a_command_then_it_is_not_in_the_process_list(
         self, home_dir: Path, tmp_path: Path
@@ -577,6 +612,19 @@ class TestNamespaceFiles:
         assert outside.returncode == 1
         assert "Traceback" not in outside.stderr
 
+    @pytest.mark.parametrize("namespace", ["company/team", "", "..", "a..b"])
+    def test_given_no_name_of_a_namespace_then_nothing_is_stored(
+        self, home_dir: Path, tmp_path: Path, namespace: str
+    ) -> None:
+        (tmp_path / "a.txt").write_text("a")
+
+        done = tercel("namespace", "files", "put", namespace, tmp_path / "a.txt", home=home_dir)
+
+        assert done.returncode == 2
+        assert (
+            f"Error: {namespace!r} cannot be a namespace: its parts are of letters, digits, '-' and '_'." in done.stderr
+        )
+
 
 class TestFlowAndPlugin:
     def test_given_a_folder_then_each_flow_is_checked(self, tmp_path: Path) -> None:
@@ -590,6 +638,15 @@ class TestFlowAndPlugin:
         assert f"✘ {tmp_path / 'bad.yml'}" in done.stderr
         assert "Line 4" in done.stderr
         assert "tab" in done.stderr
+
+    def test_given_kestras_option_and_a_user_without_a_home_folder_then_it_is_checked_all_the_same(
+        self, tmp_path: Path
+    ) -> None:
+        (tmp_path / "good.yaml").write_text(flow(sh("a", ":"), id="good"))
+
+        done = tercel("flow", "validate", "--local", tmp_path, env={"HOME": "~"})
+
+        assert (done.returncode, done.stdout) == (0, "✓ tests / good\n")
 
     def test_given_a_file_that_is_no_text_then_it_is_said_and_the_others_are_checked(self, tmp_path: Path) -> None:
         (tmp_path / "a.yaml").write_bytes(b"\xff\xfe")

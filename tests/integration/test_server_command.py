@@ -7,11 +7,14 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
+import httpx
 import pytest
 
 from tests.command_line import tercel
@@ -53,15 +56,21 @@ tasks:
 
 
 class Server:
-    """A server in a home."""
+    """A server in a home.
+
+    Attributes:
+        said: its lines before it was ready.
+    """
 
     def __init__(self, home: Path, *arguments: str) -> None:
         self.home = home
         command = [sys.executable, "-m", "tercel", "server", *arguments, "--port", "0", "--home", str(home)]
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         assert self.process.stderr is not None
-        ready = self.process.stderr.readline()
-        assert "Ready" in ready
+        self.said: list[str] = []
+        while "Ready" not in (ready := self.process.stderr.readline()):
+            assert ready, self.said
+            self.said.append(ready)
         self.port = int(ready.partition("http://127.0.0.1:")[2].partition(",")[0])
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
@@ -149,11 +158,9 @@ def _seconds_between(first: str, last: str) -> int:
     return round((datetime.fromisoformat(last) - datetime.fromisoformat(first)).total_seconds())
 
 
-def test_given_a_run_that_was_killed_then_the_server_goes_on_with_it(
-    tmp_path: Path, start: Callable[[], Server]
-) -> None:
-    home, flag = tmp_path / "home", tmp_path / "flag"
-    file = tmp_path / "slow.yaml"
+def leave_one_open(home: Path, flag: Path) -> None:
+    """Have a process begin an execution and die; run again its task ends at once."""
+    file = home.parent / "slow.yaml"
     file.write_text(SLOW.replace("FLAG", str(flag)).replace("SECONDS", f"$(test -f {flag}.again && echo 0 || echo 60)"))
     run = subprocess.Popen(
         [sys.executable, "-m", "tercel", "run", str(file), "--home", str(home)],
@@ -165,9 +172,115 @@ def test_given_a_run_that_was_killed_then_the_server_goes_on_with_it(
     run.wait()
     Path(f"{flag}.again").touch()
 
+
+def test_given_a_run_that_was_killed_then_the_server_goes_on_with_it(
+    tmp_path: Path, start: Callable[[], Server]
+) -> None:
+    home = tmp_path / "home"
+    leave_one_open(home, tmp_path / "flag")
+
     server = start()
 
     until(lambda: [one["state"]["current"] for one in executions(home, "slow")] == ["SUCCESS"])
+    assert server.stop() == 0
+
+
+PAUSED = """
+id: paused
+namespace: company.team
+tasks:
+  - {id: hold, type: io.kestra.plugin.core.flow.Pause, onResume: [{id: x, type: INT}]}
+  - {id: done, type: io.kestra.plugin.core.debug.Return, format: "{{ outputs.hold.onResume.x }}"}
+"""
+
+PAUSED_BESIDE = """
+id: beside
+namespace: company.team
+tasks:
+  - id: both
+    type: io.kestra.plugin.core.flow.Parallel
+    tasks:
+      - {id: hold, type: io.kestra.plugin.core.flow.Pause}
+      - {id: call, type: io.kestra.plugin.core.flow.Subflow, namespace: company.team, flowId: slow}
+"""
+
+
+def ask(server: Server, method: str, path: str, **form: str) -> Any:
+    """What the API answers to a form."""
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{server.port}/api/v1/executions/{path}", urlencode(form).encode(), method=method
+    )
+    with urllib.request.urlopen(request, timeout=DEADLINE_S) as answer:
+        return json.loads(answer.read() or b"null")
+
+
+def states(home: Path, flow_id: str) -> list[str]:
+    return [one["state"]["current"] for one in executions(home, flow_id)]
+
+
+def test_given_paused_executions_when_the_server_is_killed_then_the_next_one_resumes_and_kills_them(
+    tmp_path: Path, start: Callable[[], Server]
+) -> None:
+    home = tmp_path / "home"
+    save(home, PAUSED)
+    server = start()
+    one, other, third = (ask(server, "POST", "company.team/paused")["id"] for _ in range(3))
+    until(lambda: states(home, "paused") == ["PAUSED"] * 3)
+    server.stop(signal.SIGKILL)
+    server = start()
+
+    ask(server, "POST", f"{one}/resume", x="42")
+    ask(server, "DELETE", f"{other}/kill")
+    ask(server, "POST", f"{third}/force-run")
+
+    until(lambda: sorted(states(home, "paused")) == ["FAILED", "KILLED", "SUCCESS"])
+    assert server.stop() == 0
+
+
+def test_given_a_pause_beside_a_subflow_when_the_server_is_killed_then_the_next_one_goes_on_with_the_subflow(
+    tmp_path: Path, start: Callable[[], Server]
+) -> None:
+    home, flag = tmp_path / "home", tmp_path / "flag"
+    save(home, SLOW.replace("FLAG", str(flag)).replace("SECONDS", f"$(test -f {flag}.again && echo 0 || echo 60)"))
+    save(home, PAUSED_BESIDE)
+    server = start()
+    execution_id = ask(server, "POST", "company.team/beside")["id"]
+    until(flag.exists)
+    server.stop(signal.SIGKILL)
+    Path(f"{flag}.again").touch()
+
+    server = start()
+
+    def call() -> str:
+        runs = ask(server, "GET", execution_id)["taskRunList"]
+        return next(run["state"]["current"] for run in runs if run["taskId"] == "call")
+
+    until(lambda: call() == "SUCCESS")
+    assert states(home, "beside") == ["PAUSED"]
+    ask(server, "POST", f"{execution_id}/resume")
+    until(lambda: states(home, "beside") == ["SUCCESS"])
+    assert server.stop() == 0
+
+
+def test_given_a_task_under_way_when_servers_are_stopped_again_and_again_then_it_is_not_lost(
+    tmp_path: Path, start: Callable[[], Server]
+) -> None:
+    home, flag = tmp_path / "home", tmp_path / "flag"
+    save(home, SLOW.replace("FLAG", str(flag)).replace("SECONDS", f"$(test -f {flag}.again && echo 0 || echo 60)"))
+    server = start()
+    ask(server, "POST", "company.team/slow")
+    for _ in range(3):
+        until(flag.exists)
+        flag.unlink()
+        assert server.stop() == 0
+        server = start()
+    until(flag.exists)
+    Path(f"{flag}.again").touch()
+
+    assert server.stop() == 0
+    server = start()
+
+    until(lambda: states(home, "slow") == ["SUCCESS"])
     assert server.stop() == 0
 
 
@@ -204,3 +317,51 @@ def test_given_a_second_signal_then_it_ends_at_once(start: Callable[..., Server]
         server.begin_stop()
 
         assert server.stop() == 128 + signal.SIGTERM
+
+
+class TestFlowPath:
+    def test_given_a_folder_then_its_flows_are_saved_and_what_is_no_flow_is_told(
+        self, tmp_path: Path, start: Callable[..., Server]
+    ) -> None:
+        folder = tmp_path / "flows"
+        (folder / "below").mkdir(parents=True)
+        (folder / "below" / "often.yml").write_text(EVERY_SECOND)
+        (folder / "broken.yaml").write_text("id: [")
+
+        server = start("standalone", "--flow-path", str(folder))
+
+        broken, saved = (line.partition("tercel: ")[2] for line in server.said)
+        assert broken.startswith(f"The flow {folder}/broken.yaml is not saved: The flow is not valid. Line 1, ")
+        assert saved == f"Saved what is new of 1 flows in {folder}.\n"
+        until(lambda: len(executions(server.home, "often")) > 0)
+        assert server.stop() == 0
+
+    def test_given_no_folder_then_it_is_refused(self, tmp_path: Path) -> None:
+        done = tercel("server", "--flow-path", str(tmp_path / "none"), "--home", str(tmp_path / "home"))
+
+        assert done.returncode == 2
+        assert "does not exist" in done.stderr
+
+
+class TestSkips:
+    @pytest.mark.parametrize(
+        "option",
+        ["--skip-executions={id}", "--skip-flows=main|company.team|slow", "--skip-namespaces=other,company.team"],
+    )
+    def test_given_an_execution_then_it_is_left_alone_until_a_start_without(
+        self, tmp_path: Path, start: Callable[..., Server], option: str
+    ) -> None:
+        home = tmp_path / "home"
+        leave_one_open(home, tmp_path / "flag")
+        [left] = executions(home, "slow")
+
+        server = start(option.format(id=left["id"]))
+        asked = httpx.delete(f"http://127.0.0.1:{server.port}/api/v1/executions/{left['id']}/kill", timeout=60)
+        assert server.stop() == 0
+
+        assert asked.status_code == 409
+        assert f"The execution {left['id']} is skipped" in asked.json()["message"]
+        assert executions(home, "slow")[0]["state"]["current"] == "RUNNING"
+        server = start()
+        until(lambda: [one["state"]["current"] for one in executions(home, "slow")] == ["SUCCESS"])
+        assert server.stop() == 0

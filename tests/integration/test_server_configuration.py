@@ -8,6 +8,7 @@ from pathlib import Path
 
 import httpx
 
+from tercel import __version__
 from tests.command_line import command, environment
 
 DEADLINE_S = 60
@@ -43,7 +44,8 @@ def test_given_kestras_configuration_then_it_serves_as_that_says(tmp_path: Path)
     assert refused.status_code == 401
     assert (told["url"], told["systemNamespace"]) == ("https://flows.example", "ours")
     said = [line.split(" ", 1)[1].strip() for line in rest.splitlines()]
-    assert [line.split(": ")[0] for line in said] == ["INFO  access", "INFO  access", "INFO  tercel"]
+    assert said[0] == f"INFO  tercel: Tercel {__version__}; operators are answered on {address}."
+    assert [line.split(": ")[0] for line in said[1:]] == ["INFO  access", "INFO  access", "INFO  tercel"]
     assert said[-1] == "INFO  tercel: Stopping."
     assert (tmp_path / "data" / ".tercel" / "tercel.db").exists()
 

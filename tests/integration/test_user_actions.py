@@ -363,6 +363,29 @@ class TestResume:
         assert re.search(r"^  after\.value +a,b$", done.stdout, re.MULTILINE)
 
 
+class TestRestart:
+    def test_given_one_that_was_left_paused_then_it_waits_anew(self, bench: Bench) -> None:
+        paused = bench.ran(pause(), echo("after", "yes"))
+
+        done = bench.verb("restart", paused)
+
+        assert done.returncode == 3, done.stderr
+        assert bench.show(paused)["metadata"]["attemptNumber"] == 2
+        assert bench.verb("resume", paused).returncode == 0
+
+    def test_given_one_that_is_paused_in_a_process_that_lives_then_it_is_refused(self, bench: Bench) -> None:
+        with at_terminal("run", bench.file(pause()), home=bench.home) as terminal:
+            terminal.read_until("press Enter to resume it")
+            done = bench.verb("restart", "last")
+
+        assert done.returncode == 1
+        assert re.fullmatch(
+            r"Error: The execution \S+ runs in `tercel run` \(process \d+, since .* UTC\)\.\n"
+            r"Only there it goes on: leave it paused by Ctrl-C, and try again\.\n",
+            done.stderr,
+        )
+
+
 class TestPause:
     def test_given_an_interrupted_one_then_it_waits_and_goes_on_where_it_was(self, bench: Bench) -> None:
         tasks = [

@@ -255,7 +255,7 @@ class TestTexts:
         ("text", "told"),
         [
             ("- a\n", "KESTRA_CONFIGURATION:1: A configuration is a mapping of keys to values."),
-            ("a: 1\n---\nb: 1\n", "KESTRA_CONFIGURATION:3: A second document begins here."),
+            ("a: 1\n---\nb: 1\n", "KESTRA_CONFIGURATION:3: A second document begins here. A configuration is one: "),
             ("kestra:\n\turl: x\n", "KESTRA_CONFIGURATION:2: "),
             (
                 "kestra:\n  url: x\n  url: y\n",

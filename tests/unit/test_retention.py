@@ -1,9 +1,12 @@
 from datetime import UTC, datetime, timedelta
+from threading import Event
+from threading import enumerate as enumerate_threads
 from typing import Any, cast
 
 from tercel.model.state import TERMINAL
 from tercel.plugin_api import EngineCalls, PurgeResult
 from tercel.retention import Retention
+from tests.homes import until
 
 NOW = datetime(2026, 1, 31, tzinfo=UTC)
 
@@ -65,6 +68,26 @@ def test_given_no_age_then_nothing_is_looked_at() -> None:
     kept.close()
 
     assert calls.asked == []
+
+
+def test_given_it_is_closed_meanwhile_then_that_is_no_failure_to_tell() -> None:
+    calls, told = Calls(), list[str]()
+    kept = retention(calls, told, executions=timedelta(days=1))
+    begun, closed = Event(), Event()
+
+    def purge_executions(**_: Any) -> PurgeResult:
+        begun.set()
+        assert closed.wait(30)
+        raise OSError("The database is closed.")
+
+    calls.purge_executions = purge_executions
+    kept.open()
+    assert begun.wait(30)
+    kept.close()
+    closed.set()
+    until(lambda: not any(thread.name == "tercel-retention" for thread in enumerate_threads()))
+
+    assert told == []
 
 
 def test_given_a_failure_then_it_is_told_and_the_thread_goes_on() -> None:

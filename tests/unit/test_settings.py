@@ -76,6 +76,17 @@ class TestReadSettings:
         assert settings.synchronous == "FULL"
         assert settings.slots >= 8
 
+    def test_given_a_user_without_a_home_folder_then_one_has_to_be_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delenv("HOME", raising=False)
+        unknown: dict[int, object] = {}
+        monkeypatch.setattr("pwd.getpwuid", unknown.__getitem__)
+
+        assert read_settings({"TERCEL_HOME": "/somewhere"}).home == Path("/somewhere")
+        with pytest.raises(InvalidSettingError, match="Name one: --home DIR, or TERCEL_HOME"):
+            read_settings({})
+        with pytest.raises(InvalidSettingError, match="TERCEL_TMP_DIR is '~nobody-at-all/tmp', which is not a folder"):
+            read_settings({"TERCEL_HOME": "/somewhere", "TERCEL_TMP_DIR": "~nobody-at-all/tmp"})
+
     def test_given_the_environment_then_each_value_is_parsed(self) -> None:
         settings = read_settings(
             {

@@ -37,7 +37,7 @@ _EXECUTION = click.argument("execution_id", metavar="EXECUTION")
 _FINAL = [State.SUCCESS, State.WARNING, State.FAILED, State.KILLED, State.CANCELLED]
 
 
-class _Found(NamedTuple):
+class Found(NamedTuple):
     """An execution that this process can reach.
 
     Attributes:
@@ -50,7 +50,7 @@ class _Found(NamedTuple):
     is_open: bool
 
 
-def _reach(settings: Settings, execution_id: str, verb: str, hint: str = "") -> _Found:
+def _reach(settings: Settings, execution_id: str, verb: str, hint: str = "") -> Found:
     """Look an execution up; one that another process is at work on is refused."""
     with read_home(settings) as home:
         execution = home.call(home.queries.get_execution(meant_execution(home, execution_id)))
@@ -59,7 +59,7 @@ def _reach(settings: Settings, execution_id: str, verb: str, hint: str = "") -> 
                 hint or f"Only there it could be {verb}, which cannot be asked for: wait for its end, or kill it there."
             )
             refuse_elsewhere(home, execution.id, hint)
-        return _Found(execution, home.call(home.queries.task_runs(execution.id)), execution.is_open)
+        return Found(execution, home.call(home.queries.task_runs(execution.id)), execution.is_open)
 
 
 @click.command()
@@ -150,12 +150,12 @@ def resume(
     def begin(engine: Engine, interrupts: Interrupts, following: Following) -> None:
         given = _answers(engine, interrupts, execution, run, inputs)
         call = engine.operations.resume(execution.id, given, task_run_id=None if run is None else run.id)
-        _act(engine, following, found, (State.PAUSED,), lambda: engine.call(call))
+        act_on(engine, following, found, (State.PAUSED,), lambda: engine.call(call))
 
     _follow(settings, "resume", execution.id, begin, folder=folder, log_level=log_level, since=datetime.now(UTC))
 
 
-def _paused_run(found: _Found, name: str | None) -> TaskRun | None:
+def _paused_run(found: Found, name: str | None) -> TaskRun | None:
     """The task run to resume: the one named, or the one that paused first; None where it was paused by hand."""
     paused = [run for run in found.runs if run.state is State.PAUSED]
     if name is None:
@@ -235,13 +235,13 @@ def force_run(
 
     def begin(engine: Engine, _: Interrupts, following: Following) -> None:
         states = (State.CREATED, State.QUEUED, State.PAUSED)
-        _act(engine, following, found, states, lambda: engine.call(engine.operations.force_run(execution.id)))
+        act_on(engine, following, found, states, lambda: engine.call(engine.operations.force_run(execution.id)))
 
     _follow(settings, "force-run", execution.id, begin, folder=folder, log_level=log_level, since=datetime.now(UTC))
 
 
-def _act(
-    engine: Engine, following: Following, found: _Found, states: tuple[State, ...], act: Callable[[], object]
+def act_on(
+    engine: Engine, following: Following, found: Found, states: tuple[State, ...], act: Callable[[], object]
 ) -> None:
     """Adopt an execution with all that it waits for and that waits for it, do something to it, and have all go on."""
     execution = found.execution

@@ -92,7 +92,8 @@ def validate(files: tuple[Path, ...]) -> None:
     key that has no effect is only told.
     """
     configuration = configure([], os.environ, file_sources(files), with_variables=False)
-    read_settings({}, configuration.given)
+    usual = None if "home" in configuration.given else Path()  # whoever looks need not have one
+    read_settings({}, configuration.given, home=usual)
     for sentence in configuration.warnings:
         click.echo(f"{click.style('⚠', fg='yellow')} {sentence}", err=True)
     for file in files:

@@ -31,11 +31,13 @@ def flow() -> None:
 
 @flow.command()
 @click.argument("paths", nargs=-1, required=True, metavar="FILE_OR_DIR...", type=click.Path(path_type=Path))
+@click.option("--local", is_flag=True, help="Accepted, as they are always checked here and not by a server.")
 @config_option
-def validate(paths: tuple[Path, ...]) -> None:
+def validate(paths: tuple[Path, ...], local: bool) -> None:
     """Check flow files, and every *.yaml and *.yml below folders; tells every violation at once."""
+    del local
     is_valid = True
-    settings = settings_of(None)
+    settings = settings_of(Path())  # no home is needed
     for path in flow_files(paths):
         found = read_checked(path, settings)
         is_valid = found is not None and show_checked(found[1], path) and is_valid

@@ -10,7 +10,7 @@ import click
 from tercel.cli.options import home_option, settings_of
 from tercel.errors import NotFoundError
 from tercel.storage.local import LocalStorage
-from tercel.storage.namespace_files import StoredNamespaceFiles
+from tercel.storage.namespace_files import StoredNamespaceFiles, is_namespace
 
 
 @click.group()
@@ -81,6 +81,8 @@ def delete(name: str, path: str, home: Path | None) -> None:
 
 
 def _files(name: str, home: Path | None) -> StoredNamespaceFiles:
+    if not is_namespace(name):
+        raise click.UsageError(f"{name!r} cannot be a namespace: its parts are of letters, digits, '-' and '_'.")
     settings = settings_of(home)
     os.makedirs(settings.home, mode=0o700, exist_ok=True)  # parents are made private too
     return StoredNamespaceFiles(LocalStorage(settings.storage_directory), name)

@@ -17,7 +17,7 @@ def refuse_elsewhere(home: Home, execution_id: str, hint: str) -> NoReturn:
     owner = home.open_elsewhere().get(execution_id)
     user = next((user for user in home_users(home.settings.home) if user.id == owner), None)
     if user is not None and user.what == _SERVER:
-        hint = "A server cannot be asked for anything yet: stop it, and try again."
+        hint = f"Ask the server, by its API: /api/v1/main/executions/{execution_id}/actions has all that can be done."
     raise UserError(f"The execution {execution_id} runs in {user or 'another process'}.", hint)
 
 

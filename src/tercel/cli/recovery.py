@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from tercel.cli.actions import Found, act_on
 from tercel.cli.following import Following, Paused, follow, tell_left, wait_for_others
 from tercel.cli.interrupts import Interrupts
 from tercel.cli.live_view import LiveView
@@ -113,9 +114,10 @@ def restart(
 ) -> None:
     """Go on with an execution that failed or was killed, at the task that did, to its end.
 
-    Tasks that ended well are not run again, also not those of a working directory. A mended flow is given with --flow:
-    tasks that have run have to stay where they were, all else may change. Give --namespace-files and --task-runner as
-    they were given to `tercel run`. Exit codes as those of `tercel run`.
+    Tasks that ended well are not run again, also not those of a working directory. One that was left paused begins its
+    wait anew. A mended flow is given with --flow: tasks that have run have to stay where they were, all else may
+    change. Give --namespace-files and --task-runner as they were given to `tercel run`. Exit codes as those of
+    `tercel run`.
     """
     if revision is not None and flow_file is not None:
         raise click.UsageError("--revision and --flow exclude each other.")
@@ -132,11 +134,16 @@ def restart(
     ):
         tell_problems(engine)
         execution = engine.call(engine.operations.restartable(execution_id))
+        if execution.is_open and execution_id not in engine.interrupted():
+            refuse_elsewhere(engine, execution_id, "Only there it goes on: leave it paused by Ctrl-C, and try again.")
         if mended is not None:
             revision = _saved(engine, execution, *mended)
 
-        def begin(_: Following) -> None:
+        def act() -> None:
             engine.call(engine.operations.restart(execution_id, revision=revision, from_scratch=from_scratch))
+
+        def begin(following: Following) -> None:
+            act_on(engine, following, Found(execution, [], execution.is_open), (State.PAUSED,), act)
 
         since = datetime.now(UTC)
         code = follow(engine, interrupts, execution_id, begin, out, log_level=log_level, since=since)

@@ -3,7 +3,7 @@
 from collections.abc import Collection
 
 from tercel.errors import UserError
-from tercel.executor import parent_of
+from tercel.executor import open_children, parent_of
 from tercel.machine import FlowIndex, compile_flow
 from tercel.machine.progress import Progress
 from tercel.model.execution import Execution, TaskRun
@@ -67,7 +67,7 @@ def left_paused(home: Home, interrupted: Collection[str]) -> set[str]:
     left: set[str] = set()
     while candidates:
         execution = candidates.pop()
-        if execution.id in left or execution.id not in interrupted or not _stands_still(home, execution):
+        if execution.id in left or execution.id not in interrupted or not _stands_still(home, execution, left):
             continue
         left.add(execution.id)
         parent = parent_of(execution)
@@ -76,7 +76,8 @@ def left_paused(home: Home, interrupted: Collection[str]) -> set[str]:
     return left
 
 
-def _stands_still(home: Home, execution: Execution) -> bool:
+def _stands_still(home: Home, execution: Execution, left: Collection[str]) -> bool:
+    """True where nothing moves an execution on, its own or one that it started; *left* are known to stand still."""
     runs = [run for run in home.call(home.queries.task_runs(execution.id)) if not run.state.is_terminal]
     if is_held(execution, runs):
         return True
@@ -84,4 +85,6 @@ def _stands_still(home: Home, execution: Execution) -> bool:
         index = compile_flow(home.flow_of(execution))
     except UserError:  # it is gone, or cannot be read any more: whoever goes on with it is told
         return False
-    return not is_at_work(execution, runs, index) and not has_timer(execution, runs)
+    if is_at_work(execution, runs, index) or has_timer(execution, runs):
+        return False
+    return all(child_id in left for run in runs for _, child_id in open_children(run))

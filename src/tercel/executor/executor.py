@@ -5,6 +5,7 @@ need no worker are run right here, before the commit; timers and jobs are set an
 commit changes nothing.
 """
 
+import logging
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
@@ -16,9 +17,10 @@ from typing import assert_never, cast
 from msgspec.structs import replace
 
 from tercel.dispatch import Dispatcher, JobRef
-from tercel.errors import InvariantError, StorageError, TercelError, UserError
+from tercel.errors import ConflictError, InvariantError, StorageError, TercelError, UserError
 from tercel.executor.children import StartChild, last_try, open_children, report_of, retry_id, retry_of
 from tercel.executor.ends import Ends
+from tercel.executor.skips import Skips
 from tercel.executor.slots import LookAtQueue, Slots, needs_slot
 from tercel.executor.work import (
     Batch,
@@ -90,6 +92,12 @@ _OF_WORKERS = frozenset({TaskRunStarted, TaskRunFinished, ChildChanged, TimerDue
 """Events that the machine answers as they are: nearly all."""
 
 
+_UNSTORABLE = (TypeError, ValueError, OverflowError, RecursionError)
+"""What encoding a value raises that has no form in the store."""
+
+_LOGGER = logging.getLogger("tercel.executor")
+
+
 class Executor:
     """Applies events to executions, in a thread of its own.
 
@@ -103,6 +111,7 @@ class Executor:
         functions: gives the functions of an execution's expressions.
         surroundings: variables from outside executions, such as `envs`.
         most_live: executions kept in memory between their steps.
+        skips: those that are left alone: what is asked of them fails with ConflictError.
     """
 
     def __init__(
@@ -119,6 +128,7 @@ class Executor:
         functions: FunctionsOf | None = None,
         surroundings: Mapping[str, object] | None = None,
         most_live: int = 1000,
+        skips: Skips | None = None,
     ) -> None:
         self._store = store
         self._dispatcher = dispatcher
@@ -131,6 +141,7 @@ class Executor:
         self._functions: FunctionsOf = functions or _no_functions
         self._surroundings = surroundings or {}
         self._most_live = most_live
+        self._skips = skips or Skips()
         self._live: OrderedDict[str, tuple[FlowIndex, LiveExecution, Functions]] = OrderedDict()
         self._inline: deque[tuple[str, RunTask]] = deque()
         self._reports: deque[tuple[str, str, SubflowEnded]] = deque()
@@ -205,6 +216,11 @@ class Executor:
         if self._failure is not None:  # it may have stopped before it could see the promise
             promise.fail(self._failure)
         return promise
+
+    @property
+    def failure(self) -> BaseException | None:
+        """Why it takes no more events; None where it does."""
+        return self._failure
 
     def is_live(self, execution_id: str) -> bool:
         """True where the execution has not ended; False says nothing."""
@@ -429,7 +445,11 @@ class Executor:
     async def _load(
         self, execution_id: str, created: Execution | None, runs: Sequence[TaskRun]
     ) -> tuple[FlowIndex, LiveExecution, Functions]:
+        if execution_id in self._skips.executions:
+            raise _skipped(execution_id)
         execution = created or await self._store.executions.get(execution_id, reveal=True)
+        if self._skips.has(execution):
+            raise _skipped(execution_id)
         flow = await self._find_flow(execution.namespace, execution.flow_id, execution.revision)
         if created is None:
             rows = await self._store.executions.task_runs(execution_id, reveal=True)
@@ -641,7 +661,7 @@ class Executor:
         groups = batch.groups()
         try:
             await self._commit([work for group in groups for work in group])
-        except (StaleExecutionError, StaleTriggerError):
+        except (StaleExecutionError, StaleTriggerError, *_UNSTORABLE):
             for group in groups:
                 await self._commit_group(batch, group)
 
@@ -649,10 +669,10 @@ class Executor:
         """Commit what has to be written together; where somebody was faster, what can be without that."""
         try:
             await self._commit(group)
-        except (StaleExecutionError, StaleTriggerError) as error:
+        except (StaleExecutionError, StaleTriggerError, *_UNSTORABLE) as error:
             for work in group:
                 if work.created or len(group) == 1:
-                    batch.errors[work.live.execution.id] = error
+                    batch.errors[work.live.execution.id] = _told(error, work.live.execution.id)
                 else:
                     await self._commit_group(batch, [work])
 
@@ -756,6 +776,22 @@ class Executor:
                 watcher(work.live.execution, list(work.runs.values()))
             except Exception:  # whoever only looks must not stop the engine
                 self._watchers.remove(watcher)
+
+
+def _told(error: Exception, execution_id: str) -> Exception:
+    """What those are told who wait for an execution that could not be written."""
+    if not isinstance(error, _UNSTORABLE):
+        return error
+    told = InvariantError(f"The execution {execution_id} holds what cannot be stored: {type(error).__name__}: {error}")
+    told.__cause__ = error
+    _LOGGER.error("%s", told)
+    return told
+
+
+def _skipped(execution_id: str) -> ConflictError:
+    return ConflictError(
+        f"The execution {execution_id} is skipped, as this process was started to do.", "Start it without --skip-…."
+    )
 
 
 def _no_functions(_: Execution) -> Functions:

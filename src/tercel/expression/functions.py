@@ -183,12 +183,11 @@ def _current_each_output(rendering: Rendering, outputs: object) -> object:
         task_run = ancestor.get("taskrun") if is_map(ancestor) else None
         if is_map(task_run) and task_run.get("value") is not None:
             found = _at(rendering, found, task_run["value"], "outputs")
-    return _at(rendering, found, _own_value(rendering), "outputs")
-
-
-def _own_value(rendering: Rendering) -> object:
     task_run = _variable(rendering, "taskrun")
-    return _at(rendering, task_run if is_map(task_run) else {}, "value", "taskrun")
+    own = task_run if is_map(task_run) else {}
+    if own.get("value") is None and found is not outputs:
+        return found  # the iteration is an ancestor's, as in the branch of an If inside a loop
+    return _at(rendering, found, _at(rendering, own, "value", "taskrun"), "outputs")
 
 
 def _tasks_with_state(rendering: Rendering, state: object) -> object:

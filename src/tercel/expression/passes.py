@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import TypeAlias
 
+import msgspec
+
 from tercel.errors import ExpressionError, MissingError, TercelError
 from tercel.expression.budget import MAX_PASSES, MAX_TEMPLATE, Budget
 from tercel.expression.evaluator import Program
@@ -16,6 +18,10 @@ from tercel.expression.lexer import line_of
 from tercel.expression.parser import parse
 from tercel.expression.rendering import Function, Rendering
 from tercel.expression.tree import Where
+from tercel.expression.values import is_list, is_map
+from tercel.texts import whole
+
+_encode = msgspec.msgpack.Encoder(enc_hook=str).encode
 
 _Tell: TypeAlias = Callable[[ExpressionError, str, Where, Sequence[str]], ExpressionError]
 
@@ -45,7 +51,30 @@ def render_text(
     def fresh() -> Rendering:
         return Rendering(variables, functions, budget, _nested, zone=zone, nests=not recursive)
 
-    return _passes(template, fresh, _told, stable=recursive, typed=typed)
+    return _whole(_passes(template, fresh, _told, stable=recursive, typed=typed))
+
+
+def _whole(result: object) -> object:
+    """*result* without halves of characters: nothing could store it."""
+    if isinstance(result, str):
+        return whole(result)
+    try:
+        _encode(result)
+    except UnicodeEncodeError:
+        return _mended(result)
+    except (TypeError, ValueError, OverflowError, RecursionError):
+        pass  # values of kinds that are stored in another way, or not at all
+    return result
+
+
+def _mended(value: object) -> object:
+    if isinstance(value, str):
+        return whole(value)
+    if is_list(value):
+        return [_mended(item) for item in value]
+    if is_map(value):
+        return {_mended(key): _mended(item) for key, item in value.items()}
+    return value
 
 
 def check(template: str) -> ExpressionError | None:
@@ -172,7 +201,7 @@ def _too_deep() -> ExpressionError:
 def _told(error: ExpressionError, source: str, where: Where, raws: Sequence[str]) -> ExpressionError:
     """Make the error that leaves the renderer: with the line, the failing tag and the template."""
     template = _restored(source, raws)
-    reason = _cut(error.message.rstrip("."), _LONGEST_REASON)
+    reason = _cut(whole(error.message.rstrip(".")), _LONGEST_REASON)
     start, end = where
     if error.line:  # a syntax error knows its line, and there is no tag yet to show
         ends = [0, *(found.end() for found in _LINE_BREAK.finditer(source)), len(source)]

@@ -68,10 +68,15 @@ class ChildChanged(Event, frozen=True, kw_only=True):
 
 
 class WorkerLost(Event, frozen=True, kw_only=True):
-    """The worker of job *fence* is gone and will never report; known by a silent heartbeat or a dead process."""
+    """The worker of job *fence* is gone and will never report; known by a silent heartbeat or a dead process.
+
+    Attributes:
+        is_given_back: the worker itself ended the job, as its process stops in good order: that is no loss.
+    """
 
     run_id: str
     fence: int
+    is_given_back: bool = False
 
 
 class TimerDue(Event, frozen=True, kw_only=True):

@@ -273,13 +273,16 @@ class _Transition(Restarts):
             self._end_attempt(place, run, self._result(run, State.KILLED, ""))
         elif run.state is State.RUNNING:
             lost = run.lost + 1
+            if event.is_given_back:
+                lost = run.lost
             if lost >= MAX_LOST:
                 message = f"Its worker was lost {lost} times; it is not started again."
                 self._log(LogLevel.ERROR, message, run)
                 result = self._result(run, State.FAILED, message, retryable=False)
                 self._end_attempt(place, replace(run, lost=lost), result)
             else:
-                self._log(LogLevel.WARN, f"The worker {run.worker!r} was lost; the task starts again.", run)
+                how = "stops" if event.is_given_back else "was lost"
+                self._log(LogLevel.WARN, f"The worker {run.worker!r} {how}; the task starts again.", run)
                 # What the lost worker began is no try of the user's: it would eat a retry.
                 self._dispatch_again(place, replace(run, lost=lost, attempts=run.attempts[:-1]))
         else:

@@ -31,6 +31,9 @@ __all__ = [
 RenderTyped = Callable[[str, Mapping[str, object]], object]
 """Renders a template with these variables on top of the execution's; what prints one value keeps its type."""
 
+_AS_TEXT = "{% filter default('') %}"
+"""Opens what a template prints as one text, whatever it is made of."""
+
 _TEXTUAL = frozenset({"STRING", "EMAIL", "FILE"})
 _TRUTHS = frozenset({"BOOLEAN", "BOOL"})
 _YES = frozenset({"yes", "Yes", "YES", "on", "On", "ON"})
@@ -71,7 +74,8 @@ def resolve_inputs(
         declared: the inputs of a flow (`flow.inputs`), or those that a Pause asks for.
         given: by input id, text or already typed; ids with dots may also come as nested maps. What no input is named
             by is ignored.
-        render_typed: renders conditions, defaults that are expressions and lists of values.
+        render_typed: renders conditions, defaults that are expressions and lists of values. Where a default prints
+            more than one value, it is asked for the text.
         can_seal: False where there is no key to keep secrets by, so that no SECRET can be taken.
         warn: told each sentence on what was taken although it looks like a mistake.
 
@@ -225,7 +229,7 @@ def _default(one: Input, render_typed: RenderTyped | None, context: Mapping[str,
 def _rendered(value: object, render_typed: RenderTyped, context: Mapping[str, object]) -> object:
     match value:
         case str():
-            return render_typed(value, context) if _is_template(value) else value
+            return _rendered_text(value, render_typed, context) if _is_template(value) else value
         case list():
             return [_rendered(item, render_typed, context) for item in cast("list[object]", value)]
         case dict():
@@ -233,6 +237,18 @@ def _rendered(value: object, render_typed: RenderTyped, context: Mapping[str, ob
             return {name: _rendered(item, render_typed, context) for name, item in pairs}
         case _:
             return value
+
+
+def _rendered_text(template: str, render_typed: RenderTyped, context: Mapping[str, object]) -> object:
+    """The one value that a template prints, its type kept; where it prints more, such as text before it, a text."""
+    try:
+        return render_typed(template, context)
+    except UserError:
+        try:
+            return render_typed(f"{_AS_TEXT}{template}{{% endfilter %}}", context)
+        except UserError:
+            pass  # what is wrong with the template itself is the better error
+        raise
 
 
 def _has_template(value: object) -> bool:

@@ -133,7 +133,9 @@ class Retry(Part, frozen=True, kw_only=True):
         code = f"retry.{self.type}"
         for name, value in self._waits():
             if value is None:
-                yield Problem(f"A {self.type} retry needs '{name}'.", f"Add '{name}', such as PT30S.", code, (name,))
+                yield Problem(
+                    f"A retry of type {self.type} needs '{name}'.", f"Add '{name}', such as PT30S.", code, (name,)
+                )
             elif value <= timedelta(0):
                 yield Problem(f"'{name}' is not longer than nothing.", "Write a duration such as PT30S.", code, (name,))
         for shorter, longer in _ORDERS[self.type]:

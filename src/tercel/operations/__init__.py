@@ -3,7 +3,7 @@
 The only place that draws ids. Everything here is a coroutine that awaits only the store's promises.
 """
 
-from tercel.operations.actions import Operations
+from tercel.operations.actions import Operations, refuse_unless_final
 from tercel.operations.flows import FlowChanges
 from tercel.operations.queries import Queries, ReadFlow, RunningFlows
 from tercel.operations.starts import RenderTyped, Upload, new_execution_id
@@ -19,4 +19,5 @@ __all__ = [
     "Upload",
     "WebRequest",
     "new_execution_id",
+    "refuse_unless_final",
 ]

@@ -1,6 +1,6 @@
 """What people do with executions: kill, pause, resume, restart, replay, and change them."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from typing import cast
@@ -35,7 +35,14 @@ from tercel.store import StaleExecutionError
 
 
 class Operations(Webhooks):
-    """What can be done, for the command line and the API alike; each verb is a coroutine."""
+    """What can be done, for the command line and the API alike; each verb is a coroutine.
+
+    Attributes:
+        take_over: goes on here with those executions that dead processes left open; a server sets it. None in a process
+            that goes on with nothing but what it was started for.
+    """
+
+    take_over: Callable[[Collection[str]], object] | None = None
 
     async def kill(self, execution_id: str, *, cascade: bool = True) -> None:
         """Ask an execution to end; one that has ended stays as it is. Raises NotFoundError.
@@ -43,13 +50,14 @@ class Operations(Webhooks):
         With *cascade* the executions that it started end, too. Raises ConflictError where it is another process's.
         """
         try:
-            await self._executor.apply(execution_id, KillRequested(now=self._clock(), cascade=cascade))
+            await self._apply(execution_id, KillRequested(now=self._clock(), cascade=cascade))
         except StaleExecutionError as error:
             raise _elsewhere(execution_id) from error
 
     async def kill_all(self, execution_ids: Sequence[str], *, cascade: bool = True) -> list[str]:
         """As `kill`, for many at once; gives those that were asked, without such as are gone or another process's."""
         now = self._clock()
+        self._take_over(execution_ids)
         promises = [(one, self._executor.apply(one, KillRequested(now=now, cascade=cascade))) for one in execution_ids]
         asked: list[str] = []
         for execution_id, promise in promises:
@@ -161,14 +169,14 @@ class Operations(Webhooks):
         if problem is not None:
             raise InvalidInputError(problem.message, problem.hint)
         try:
-            await self._executor.apply(execution_id, LabelsSet(now=self._clock(), labels=labels))
+            await self._apply(execution_id, LabelsSet(now=self._clock(), labels=labels))
         except StaleExecutionError as error:
             raise _elsewhere(execution_id) from error
         return await self._store.executions.get(execution_id)
 
     async def change_status(self, execution_id: str, state: State) -> Execution:
         """Give an execution that has ended another final state. Raises NotFoundError and UserError."""
-        _refuse_unless_final(state)
+        refuse_unless_final(state)
         return await self._ask(execution_id, StatusChanged(now=self._clock(), state=state), "changed", _ENDS)
 
     async def change_task_state(self, execution_id: str, task_run_id: str, state: State) -> Execution:
@@ -178,15 +186,22 @@ class Operations(Webhooks):
             NotFoundError: no such execution.
             UserError: the execution has not ended, it has no such task run, or that one is in the state already.
         """
-        _refuse_unless_final(state)
+        refuse_unless_final(state)
         execution = await self._store.executions.get(execution_id)
         event = TaskStateChanged(now=self._clock(), run_id=task_run_id, state=state, attempt=execution.attempt_number)
+        if not execution.is_open:
+            runs = {run.id: run for run in await self._store.executions.task_runs(execution_id)}
+            run = runs.get(task_run_id)
+            if run is None:
+                raise _no_run(execution_id, task_run_id)
+            if run.state is state:
+                raise ConflictError(f"The task run {task_run_id} of the execution {execution_id} is {state} already.")
         return await self._ask(execution_id, event, "changed", _ENDS)
 
     async def _ask(self, execution_id: str, event: Event, what: str, states: Sequence[State]) -> Execution:
         """Apply an event that has to fit, and give the execution as it is then."""
         try:
-            await self._executor.apply(execution_id, event)
+            await self._apply(execution_id, event)
         except StaleExecutionError as error:
             execution = await self._store.executions.get(execution_id)
             possible = ", ".join(states[:-1]) + f" or {states[-1]}" if len(states) > 1 else states[0]
@@ -195,6 +210,17 @@ class Operations(Webhooks):
                 f"Only one in {possible} can be, and only by the process that it belongs to.",
             ) from error
         return await self._store.executions.get(execution_id)
+
+    async def _apply(self, execution_id: str, event: Event) -> None:
+        """Apply an event; a server takes the execution over first where a dead process left it open."""
+        self._take_over([execution_id])
+        await self._executor.apply(execution_id, event)
+
+    def _take_over(self, execution_ids: Sequence[str]) -> None:
+        if self.take_over is not None:
+            unknown = [execution_id for execution_id in execution_ids if not self._executor.is_live(execution_id)]
+            if unknown:
+                self.take_over(unknown)
 
     async def replay(
         self,
@@ -252,10 +278,7 @@ class Operations(Webhooks):
             return new
         rows = {run.id: run for run in await self._store.executions.task_runs(execution_id, reveal=True)}
         if task_run_id not in rows:
-            raise UserError(
-                f"The execution {execution_id} has no task run {task_run_id}.",
-                f"`tercel execution show {execution_id}` lists them.",
-            )
+            raise _no_run(execution_id, task_run_id)
         if flow.flow.revision != old.revision:
             before = await self._flows.find(old.namespace, old.flow_id, old.revision)
             found = misfits(before, flow, rows.values(), from_scratch=True)
@@ -381,7 +404,7 @@ class Operations(Webhooks):
             now=self._clock(), attempt=execution.attempt_number, revision=revision, from_scratch=from_scratch
         )
         try:
-            await self._executor.apply(execution_id, event)
+            await self._apply(execution_id, event)
         except StaleExecutionError as error:
             raise ConflictError(
                 f"Somebody else has restarted the execution {execution_id} meanwhile.",
@@ -448,7 +471,15 @@ def _elsewhere(execution_id: str) -> ConflictError:
     )
 
 
-def _refuse_unless_final(state: State) -> None:
+def _no_run(execution_id: str, task_run_id: str) -> UserError:
+    return UserError(
+        f"The execution {execution_id} has no task run {task_run_id}.",
+        f"`tercel execution show {execution_id}` lists them.",
+    )
+
+
+def refuse_unless_final(state: State) -> None:
+    """Raise UserError where an execution, or a task run, cannot be given *state* when it has ended."""
     if state not in _ENDS:
         names = ", ".join(_ENDS)
         raise UserError(f"{state} is no final state.", f"Final states are: {names}.")

@@ -128,10 +128,13 @@ class Starts(Queries):
 
     async def create_flow(self, source: str) -> Flow:
         """Save a flow that there is not yet. Raises InvalidFlowError, also where there is one of its id."""
-        flow = self._read_flow(source)
-        if await self._store.flows.find(flow.namespace, flow.id) is not None:
+        flow = self._completed(self._read_flow(source))
+        saved = await self._store.flows.create(flow.namespace, flow.id, flow.source, self._clock())
+        if saved is None:
             raise invalid([exists_issue(flow)])
-        return await self.save_flow(source, flow)
+        flow = replace(flow, revision=saved.revision)
+        self._note_saved(flow)
+        return flow
 
     async def update_flow(self, namespace: str, flow_id: str, source: str) -> Flow:
         """Save the next revision of a flow. Raises NotFoundError, and InvalidFlowError, also for another id."""
@@ -303,6 +306,7 @@ class Starts(Queries):
                     "namespace": parent.namespace,
                     "flowId": parent.flow_id,
                     "flowRevision": parent.revision,
+                    "taskRunId": run.id,
                 },
                 "taskRunId": run.id,
                 "fence": run.fence,

@@ -11,6 +11,7 @@ Storage knows only files. A folder that somebody made is noted beside them, so t
 """
 
 import os
+import re
 import stat
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -128,6 +129,16 @@ _CHANGES = RLock()
 
 _DELETED = "deleted"
 _MADE = "made"
+
+
+def is_namespace(name: str) -> bool:
+    """Whether a namespace can have that name, so that its files are in no other one's folder.
+
+    Example:
+        >>> is_namespace("company.team"), is_namespace("company/team")
+        (True, False)
+    """
+    return re.fullmatch(r"[a-zA-Z0-9][a-zA-Z0-9_-]*(\.[a-zA-Z0-9-][a-zA-Z0-9_-]*)*", name) is not None
 
 
 def namespaces_with_files(storage: InternalStorage) -> list[str]:

@@ -97,6 +97,10 @@ class Flows(Protocol):
         """
         ...
 
+    def create(self, namespace: str, flow_id: str, source: str, now: datetime) -> Promise[FlowRevision | None]:
+        """Save *source* as a flow that there is not yet; None where there is one of that name, whatever its text."""
+        ...
+
     async def find(self, namespace: str, flow_id: str, revision: int | None = None) -> FlowRevision | None:
         """One revision, the latest where *revision* is None; None where there is no such flow or it was deleted."""
         ...

@@ -27,7 +27,7 @@ from tercel.store.records import (
     PurgeQuery,
     StaleExecutionError,
 )
-from tercel.store.rows import Seals, Unpacker, instant, microseconds, pack, pack_values, without_nul
+from tercel.store.rows import Seals, Unpacker, instant, microseconds, pack, pack_value, pack_values, without_nul
 from tercel.store.search import COLUMNS, OPEN, TERMINAL_STATES, KnownLabels, label_rows, order_by, where_term
 from tercel.store.waiting import Promise
 
@@ -62,7 +62,7 @@ class _RunDetail(msgspec.Struct, array_like=True):
     history: tuple[StateChange, ...]
     attempts: tuple[Attempt, ...]
     message: str
-    value: str | None = None  # came later; in place of the column, where PostgreSQL cannot have it as text
+    value: msgspec.Raw = msgspec.Raw(_NONE)  # came later; in place of the column, where that cannot have the text
     past_attempts: int = 0
 
 
@@ -490,27 +490,32 @@ def _start(execution: Execution, seals: Seals | None) -> bytes:
 
 
 def _run_row(run: TaskRun, seals: Seals | None) -> tuple[object, ...]:
+    column, value = _column_of(run.value, seals)
     return (
         str(run.history[-1].state),
         run.execution_id,
         run.id,
         run.task_id,
         run.parent_id,
-        None if run.value is None else without_nul(run.value),
+        column,
         run.iteration,
         run.fence,
         run.lost,
         None if run.due is None else microseconds(run.due),
         run.worker,
-        pack(_RunDetail(run.history, run.attempts, run.message, _odd(run.value), run.past_attempts)),
+        pack(_RunDetail(run.history, run.attempts, run.message, msgspec.Raw(value), run.past_attempts)),
         pack_values(run.outputs, seals),
-        None if run.plan is None else pack(run.plan),
+        None if run.plan is None else pack_value(run.plan, seals),
     )
 
 
-def _odd(value: str | None) -> str | None:
-    """*value*, where the column cannot keep it."""
-    return value if value is not None and "\0" in value else None
+def _column_of(value: str | None, seals: Seals | None) -> tuple[str | None, bytes]:
+    """A loop's value as its column takes it, masked and without U+0000; and the whole of it, where that is not all."""
+    if value is None:
+        return None, _NONE
+    sealed = None if seals is None else seals.seal(value)
+    shown = without_nul(value if seals is None or sealed is None else seals.open(sealed, reveal=False))
+    return shown, _NONE if shown == value else pack_value(value, seals)
 
 
 @cache
@@ -571,7 +576,7 @@ def _run(row: tuple[Any, ...], unpack: Unpacker) -> TaskRun:
         execution_id=execution_id,
         task_id=task_id,
         parent_id=parent_id,
-        value=value if detail.value is None else detail.value,
+        value=value if bytes(detail.value) == _NONE else unpack.value(bytes(detail.value)),
         past_attempts=detail.past_attempts,
         iteration=iteration,
         history=detail.history,
@@ -581,6 +586,6 @@ def _run(row: tuple[Any, ...], unpack: Unpacker) -> TaskRun:
         lost=lost,
         due=None if due_us is None else instant(due_us),
         worker=worker,
-        plan=None if plan is None else msgspec.msgpack.decode(plan),
+        plan=None if plan is None else unpack.value(plan),
         message=detail.message,
     )

@@ -12,6 +12,8 @@ from threading import Condition, Thread
 from time import monotonic
 from typing import Any
 
+from msgspec.structs import replace
+
 from tercel.model.logs import LogEntry, Metric
 from tercel.model.task import LEVEL_RANK, LogLevel
 from tercel.store.database import AMONG, Conditions, Connection, Database, listed
@@ -22,6 +24,7 @@ from tercel.store.metrics import INSERT_METRIC, StoredMetrics, metric_row
 from tercel.store.records import LogPage, LogPurge
 from tercel.store.rows import microseconds
 from tercel.store.waiting import Promise
+from tercel.texts import whole
 
 FLUSH_AFTER_S = 0.2
 CHUNK_BYTES = 64 * 1024
@@ -61,13 +64,13 @@ class StoredLogs(StoredMetrics):
 
         The order of the lines of one thread is kept.
         """
-        taken = entries if isinstance(entries, list) else list(entries)
+        taken = [_storable(entry) for entry in entries]
         size = sum(len(entry.message) for entry in taken) + _ENTRY_BYTES * len(taken)
         self._take(taken, [], size)
 
     def write_metrics(self, metrics: Iterable[Metric]) -> None:
         """Take metrics, from any thread; as `write_logs`."""
-        taken = list(metrics)
+        taken = [_storable_metric(metric) for metric in metrics]
         self._take([], taken, _ENTRY_BYTES * len(taken))
 
     def _take(self, entries: list[LogEntry], metrics: list[Metric], size: int) -> None:
@@ -145,10 +148,6 @@ class StoredLogs(StoredMetrics):
     def _store(self, entries: list[LogEntry], metrics: list[Metric]) -> Exception | None:
         """Write one batch; gives the error where it could not be written."""
         _tell(self._listeners, entries)
-        chunks = [_chunk(part) for part in _parts(entries)]
-        rows = [metric_row(metric) for metric in metrics]
-        if not (chunks or rows):
-            return None
 
         def write(connection: Connection) -> None:
             if chunks:
@@ -157,6 +156,10 @@ class StoredLogs(StoredMetrics):
                 connection.executemany(INSERT_METRIC, rows)
 
         try:
+            chunks = [_chunk(part) for part in _parts(entries)]
+            rows = [metric_row(metric) for metric in metrics]
+            if not (chunks or rows):
+                return None
             self._database.submit(write).wait()
         except Exception as error:  # whoever writes next is told
             return error
@@ -249,6 +252,16 @@ def _tell(listeners: list[Callable[[Any], object]], what: object) -> None:
             listener(what)
         except Exception:  # whoever only looks must not stop the log
             listeners.remove(listener)
+
+
+def _storable(entry: LogEntry) -> LogEntry:
+    message = whole(entry.message)
+    return entry if message is entry.message else replace(entry, message=message)
+
+
+def _storable_metric(metric: Metric) -> Metric:
+    tags = {whole(name): whole(value) for name, value in metric.tags.items()}
+    return replace(metric, name=whole(metric.name), tags=tags)
 
 
 def _chunk(entries: Sequence[LogEntry]) -> tuple[Any, ...]:

@@ -1,5 +1,6 @@
 """Opens the store that an address names: a PostgreSQL database, or else the file of a home."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from tercel.errors import MissingToolError
@@ -19,6 +20,7 @@ def open_store(
     synchronous: Synchronous = "FULL",
     read_only: bool = False,
     seals: Seals | None = None,
+    patience: Callable[[], float] = lambda: 30.0,
 ) -> Store:
     """Open the store of a home, or the one that many share.
 
@@ -29,6 +31,7 @@ def open_store(
         synchronous: FULL makes every commit survive a power cut, NORMAL only a crash of the process.
         read_only: only read what is there.
         seals: keeps texts that hold a secret from being stored readably; None stores all as they are.
+        patience: how many seconds to try to reach PostgreSQL again when it went away; asked before each try.
 
     Raises:
         StorageError: the database cannot be opened, or its schema does not fit.
@@ -45,4 +48,6 @@ def open_store(
             "The library psycopg, which a PostgreSQL database needs, is not installed.",
             "Install it: pip install 'tercel[postgres]'.",
         ) from error
-    return PostgresStore(database, owner=owner, synchronous=synchronous, read_only=read_only, seals=seals)
+    return PostgresStore(
+        database, owner=owner, synchronous=synchronous, read_only=read_only, seals=seals, patience=patience
+    )

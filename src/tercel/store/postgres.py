@@ -60,6 +60,9 @@ from tercel.store.waiting import Promise
 
 T = TypeVar("T")
 
+Patience = Callable[[], float]
+"""Says for how many seconds a new connection is tried for; asked before each try, as it may change meanwhile."""
+
 _MOST_READERS = 8
 _PAUSE_S = 0.1  # between tries to connect
 _OLDEST_SERVER = 13
@@ -86,7 +89,7 @@ class PostgresStore:
         read_only: only read; the schema must be there.
         seals: keeps texts that hold a secret from being stored readably; None stores all as they are.
         grace_s: how long after its last sign of life a process that has lost its connection counts as alive.
-        patience_s: how long to try for a new connection when one was lost.
+        patience: how long to try for a new connection when one was lost.
         beat_s: how often this process gives a sign of life, and looks whether its connection still stands; well below
             the grace of the others.
 
@@ -104,11 +107,11 @@ class PostgresStore:
         read_only: bool = False,
         seals: Seals | None = None,
         grace_s: float = 10.0,
-        patience_s: float = 30.0,
+        patience: Patience = lambda: 30.0,
         beat_s: float = 3.0,
     ) -> None:
         self._database = PostgresDatabase(
-            dsn, owner=owner, synchronous=synchronous, read_only=read_only, patience_s=patience_s, beat_s=beat_s
+            dsn, owner=owner, synchronous=synchronous, read_only=read_only, patience=patience, beat_s=beat_s
         )
         self._grace_s = grace_s
         self.flows = StoredFlows(self._database)
@@ -169,13 +172,13 @@ class PostgresDatabase:
         owner: str,
         synchronous: Synchronous = "FULL",
         read_only: bool = False,
-        patience_s: float = 30.0,
+        patience: Patience = lambda: 30.0,
         beat_s: float = 3.0,
     ) -> None:
         self._conninfo, self._name = _read_dsn(dsn)
         self._owner = owner
         self._synchronous = synchronous
-        self._patience_s = patience_s
+        self._patience = patience
         self._readers: list[_Reader] = []
         self._reader_slots = BoundedSemaphore(_MOST_READERS)
         self._writes = GroupCommit(self._commit, self._beat, beat_s)
@@ -186,7 +189,7 @@ class PostgresDatabase:
         self._is_closed = False
         try:
             if read_only:
-                self._readers.append(_Reader(self._open_reader, patience_s, self._open_reader()))
+                self._readers.append(_Reader(self._open_reader, patience, self._open_reader()))
                 self._check_schema()
                 return
             self._writer = self._open_writer()
@@ -248,23 +251,30 @@ class PostgresDatabase:
             raise
         return connection
 
-    def _standing_writer(self, deadline: float) -> _Raw:
-        """The connection to write with, made anew where it was lost; raises OperationalError after *deadline*."""
+    def _standing_writer(self, since: float | None = None) -> _Raw:
+        """The connection to write with, made anew where it was lost.
+
+        Raises OperationalError where it has been tried for too long, *since* then; after one try where that is None.
+        """
         while self._writer is None or self._writer.closed:
             try:
                 self._writer = self._open_writer()
             except psycopg.OperationalError:
-                if monotonic() >= deadline:
+                if since is None or self._is_over(since):
                     raise
                 sleep(_PAUSE_S)
         return self._writer
+
+    def _is_over(self, since: float) -> bool:
+        """Whether what is tried *since* then has been tried for long enough."""
+        return monotonic() >= since + self._patience()
 
     def _beat(self) -> None:
         """Give a sign of life; that also notices a lost connection though nothing is written, and makes it anew."""
         self._next_beat = monotonic() + self._beat_s
         for _ in range(2 if self._owner else 0):  # a lost connection is noticed by the first
             try:
-                self._standing_writer(monotonic()).execute(_SIGN, (self._owner,))
+                self._standing_writer().execute(_SIGN, (self._owner,))
             except StorageError:  # somebody has our name; whoever writes next is told
                 return
             except psycopg.Error as error:
@@ -284,12 +294,12 @@ class PostgresDatabase:
 
     def _commit(self, batch: Batch) -> None:
         """Run *batch* in one transaction, again where it was undone by no fault of its own; then keep its promises."""
-        deadline = monotonic() + self._patience_s
+        since = monotonic()
         while True:
             try:
-                outcomes = self._attempt(batch, deadline)
+                outcomes = self._attempt(batch, since)
             except _UndoneError as undone:
-                if monotonic() < deadline:
+                if not self._is_over(since):
                     continue
                 outcomes = self._failed(batch, undone.error)
             except psycopg.Error as error:
@@ -306,17 +316,17 @@ class PostgresDatabase:
             self._beat()
 
     def _failed(self, batch: Batch, error: psycopg.Error) -> "_Outcomes":
-        failure = StorageError(f"Writing to the database {self._name} failed: {_reason(error)}.", _hint(error))
+        failure = UnreachableError(f"Writing to the database {self._name} failed: {_reason(error)}.", _hint(error))
         failure.__cause__ = error
         return [(promise, None, failure) for _, promise in batch]
 
-    def _attempt(self, batch: Batch, deadline: float) -> "_Outcomes":
+    def _attempt(self, batch: Batch, since: float) -> "_Outcomes":
         """Write *batch*, and give what came of it, committed.
 
         Raises _UndoneError and psycopg.Error where certainly nothing was committed, StorageError where that is not
         known.
         """
-        connection = self._standing_writer(deadline)
+        connection = self._standing_writer(since)
         try:
             begun = connection.execute(_BEGIN)
             begun.nextset()
@@ -344,7 +354,7 @@ class PostgresDatabase:
     def _was_committed(self, number: str, lost: psycopg.Error) -> bool:
         """What became of the transaction *number*, whose connection was lost during its commit."""
         try:
-            connection = self._standing_writer(monotonic() + self._patience_s)
+            connection = self._standing_writer(monotonic())
             while True:
                 [status] = connection.execute(b"SELECT pg_xact_status(%s::xid8)", (number,)).fetchone() or (None,)
                 if status in {"committed", "aborted"}:
@@ -356,7 +366,7 @@ class PostgresDatabase:
             return False
         except (psycopg.Error, StorageError):  # nobody can be asked
             pass
-        raise StorageError(
+        raise UnreachableError(
             f"The connection to the database {self._name} was lost during a commit, and whether that was done is not "
             f"known: {_reason(lost)}."
         ) from lost
@@ -383,14 +393,14 @@ class PostgresDatabase:
                 try:
                     reader = self._readers.pop()
                 except IndexError:
-                    reader = _Reader(self._open_reader, self._patience_s)
+                    reader = _Reader(self._open_reader, self._patience)
                 try:
                     yield reader
                 finally:
                     self._keep(reader)
             except psycopg.Error as error:
                 message = f"Reading from the database {self._name} failed: {_reason(error)}."
-                raise StorageError(message, _hint(error)) from error
+                raise UnreachableError(message, _hint(error)) from error
 
     def _keep(self, reader: "_Reader") -> None:
         if self._is_closed:
@@ -485,18 +495,18 @@ class _Reader:
 
     Args:
         connect: makes one.
-        patience_s: how long to try.
+        patience: how long to try.
         raw: the first one; made when it is needed where None.
     """
 
-    def __init__(self, connect: Callable[[], _Raw], patience_s: float, raw: _Raw | None = None) -> None:
+    def __init__(self, connect: Callable[[], _Raw], patience: Patience, raw: _Raw | None = None) -> None:
         self._connect = connect
-        self._patience_s = patience_s
+        self._patience = patience
         self._raw = raw
 
     def execute(self, sql: str, values: Sequence[Any] = (), /) -> Rows:
         """Run a statement."""
-        deadline = monotonic() + self._patience_s
+        begun = monotonic()
         while True:
             try:
                 if self._raw is None or self._raw.closed:
@@ -504,7 +514,7 @@ class _Reader:
                 return self._raw.execute(_translated(sql), values)
             except psycopg.OperationalError as error:
                 is_lost = self._raw is None or _is_lost(self._raw, error)
-                if not is_lost or monotonic() >= deadline:
+                if not is_lost or monotonic() >= begun + self._patience():
                     raise
                 sleep(_PAUSE_S)
 
@@ -537,7 +547,7 @@ def _read_dsn(dsn: str) -> tuple[str, str]:
 
 def _reason(error: psycopg.Error) -> str:
     text = error.diag.message_primary or " ".join(str(error).split()) or type(error).__name__
-    return text.rstrip(".")
+    return text.rstrip(".?")
 
 
 def _hint(error: psycopg.Error) -> str:

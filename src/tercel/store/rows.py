@@ -63,6 +63,11 @@ def pack_values(values: Mapping[str, object], seals: Seals | None = None) -> byt
     return _pack(_portable(values, seals))
 
 
+def pack_value(value: object, seals: Seals | None = None) -> bytes:
+    """As `pack_values`, for one value of any kind; `Unpacker.value` gives it back."""
+    return _pack(_portable(value, seals))
+
+
 _PLAIN = frozenset({int, float, bool, type(None), bytes})
 
 
@@ -114,7 +119,7 @@ _WITHOUT_SEALS = "******"
 
 
 class Unpacker:
-    """Gives back what `pack_values` encoded.
+    """Gives back what `pack_values` and `pack_value` encoded.
 
     Args:
         seals: opens sealed texts; without it they are stars.
@@ -124,7 +129,12 @@ class Unpacker:
     def __init__(self, seals: Seals | None = None, *, reveal: bool = False) -> None:
         hook = partial(_unwrap, seals, reveal)
         self._decode = msgspec.msgpack.Decoder(dict[str, object], ext_hook=hook).decode
+        self._decode_value = msgspec.msgpack.Decoder(ext_hook=hook).decode
 
     def __call__(self, data: bytes) -> dict[str, object]:
         """The mapping."""
         return {} if data == b"\x80" else self._decode(data)
+
+    def value(self, data: bytes) -> Any:
+        """What `pack_value` encoded."""
+        return self._decode_value(data)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tercel.errors import NotFoundError, StorageError
+from tercel.errors import NotFoundError, StorageError, UnreachableError
 from tercel.store.database import Batch, Connection, GroupCommit, Synchronous, Write
 from tercel.store.migrate import SQLITE, check_schema, migrate
 from tercel.store.waiting import Promise
@@ -99,7 +99,7 @@ class SqliteDatabase:
         except sqlite3.Error as error:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
-            failure = StorageError(f"Writing to the database {self._path} failed: {error}.", _hint(error))
+            failure = UnreachableError(f"Writing to the database {self._path} failed: {error}.", _hint(error))
             failure.__cause__ = error
             for _, promise in batch:
                 promise.fail(failure)
@@ -133,7 +133,7 @@ class SqliteDatabase:
         return connection
 
     def _unreadable(self, error: sqlite3.Error) -> StorageError:
-        return StorageError(f"Reading from the database {self._path} failed: {error}.", _hint(error))
+        return UnreachableError(f"Reading from the database {self._path} failed: {error}.", _hint(error))
 
     def dead(self, connection: Connection, owners: Collection[str]) -> Collection[str]:
         """All of *owners*: the caller has looked at their locks, and a name that was let go of is never taken again."""

@@ -8,6 +8,7 @@ import msgspec
 from tercel.errors import InvariantError, TaskFailedError, TaskKilledError, TaskTimeoutError, TercelError
 from tercel.model import State, Task, WorkerResult, parse_duration
 from tercel.plugin_api import Outputs, RunnableTask
+from tercel.texts import whole
 from tercel.worker.control import JobControl, timeout_message
 from tercel.worker.run_context import TaskContext
 from tercel.worker.timers import Timer, Timers
@@ -109,8 +110,8 @@ def _failed(error: BaseException, context: TaskContext, control: JobControl, at:
     reason = control.reason
     if isinstance(error, TaskKilledError) or reason in {"kill", "shutdown"}:
         return WorkerResult(state=State.KILLED, outputs=outputs, started_at=at, ended_at=at, retryable=False)
-    message = context.mask(
-        timeout_message(control.timeout_s) if reason == "timeout" else failure_message(error, context)
+    message = whole(
+        context.mask(timeout_message(control.timeout_s) if reason == "timeout" else failure_message(error, context))
     )
     if reason == "timeout" or not isinstance(error, ReportedFailureError):
         context.logger.error(message)

@@ -9,7 +9,7 @@ from time import monotonic
 from typing import Protocol
 
 from tercel.dispatch import Dispatcher, JobRef, Lease, job_ref
-from tercel.machine.messages import ChildChanged, Event, TaskRunFinished, TaskRunStarted
+from tercel.machine.messages import ChildChanged, Event, TaskRunFinished, TaskRunStarted, WorkerLost
 from tercel.model.execution import TaskRun
 from tercel.model.jobs import WorkerJob, WorkerResult
 from tercel.model.state import State
@@ -160,8 +160,10 @@ class Worker:
         with self._lock:
             self._controls.pop(ref, None)
             self._shortest_s = min(took_s, self._shortest_s * 2)
-        # A job that the shutdown ended is not over: whoever opens the home next finds it lost and runs it again.
-        if control.reason != "shutdown":
+        if control.reason == "shutdown":  # not over: whoever opens the home next runs it again
+            back = WorkerLost(now=self._clock(), run_id=ref.task_run_id, fence=ref.fence, is_given_back=True)
+            self._reports.post(ref.execution_id, back)
+        else:
             finished = TaskRunFinished(now=result.ended_at, run_id=ref.task_run_id, fence=ref.fence, result=result)
             self._reports.apply(ref.execution_id, finished).when_done(lease.acknowledge)
             lease.free()

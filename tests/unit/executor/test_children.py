@@ -153,7 +153,13 @@ class TestSubflow:
         assert child.trigger == {
             "id": "sub",
             "type": f"{CORE}.flow.Subflow",
-            "variables": {"executionId": "execution", "namespace": "tests", "flowId": "flow", "flowRevision": 1},
+            "variables": {
+                "executionId": "execution",
+                "namespace": "tests",
+                "flowId": "flow",
+                "flowRevision": 1,
+                "taskRunId": run.id,
+            },
             "taskRunId": run.id,
             "fence": run.fence,
             "number": 0,

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from tercel.errors import NotFoundError, StorageError, TercelError
+from tercel.errors import InvariantError, NotFoundError, StorageError, TercelError
 from tercel.inbox import Letter
 from tercel.machine import FlowIndex
 from tercel.machine.messages import (
@@ -76,6 +76,23 @@ class TestJobs:
         world.finish(job, outputs={"uris": {}})
         assert ended.wait(WAIT_S).state is State.SUCCESS
         assert world.runs()["second"].outputs == {"uris": {}}
+
+    def test_given_outputs_that_cannot_be_stored_then_only_their_execution_stops(
+        self, world: World, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        world.add_flow(local_files("first"))
+        world.consume()
+        broken, other = world.start("broken"), world.start("other")
+        jobs = {job.execution_id: job for job in (world.job(0), world.job(1))}
+
+        with pytest.raises(InvariantError, match="The execution broken holds what cannot be stored: UnicodeEncode"):
+            world.finish(jobs["broken"], outputs={"uris": "\ud800"})
+        world.finish(jobs["other"], outputs={"uris": {}})
+
+        assert other.wait(WAIT_S).state is State.SUCCESS
+        with pytest.raises(InvariantError):
+            broken.wait(WAIT_S)
+        assert "The execution broken holds" in caplog.text
 
     def test_given_a_result_with_an_old_fence_then_it_changes_nothing(self, world: World) -> None:
         world.add_flow(local_files("task"))

@@ -95,6 +95,16 @@ class TestContextFunctions:
     def test_given_a_loop_when_asked_then_the_function_finds_its_part(self, expression: str, expected: object) -> None:
         assert _value(expression) == expected
 
+    def test_given_a_task_without_a_value_inside_a_loop_then_the_iteration_is_that_of_the_loop(self) -> None:
+        around = [{"taskrun": {}, "outputs": {"b": 1}}, {"taskrun": {"value": "y"}}, {"taskrun": {"value": "x"}}]
+        outputs = {"deep": {"x": {"y": {"v": 7}}}}
+        seen = {"outputs": outputs, "parents": around, "taskrun": {"id": "1"}}
+
+        assert render("{{ currentEachOutput(outputs.deep).v }}", seen, mode="typed") == 7
+
+        with pytest.raises(ExpressionError, match="Unable to find `value` in `taskrun`"):
+            render("{{ currentEachOutput(outputs.deep).v }}", {**seen, "parents": []})
+
     @pytest.mark.parametrize(
         ("expression", "message"),
         [

@@ -338,6 +338,18 @@ class TestLostWorker:
         assert drive.state is FAILED
         assert drive.run("a").message == "Its worker was lost 3 times; it is not started again."
 
+    def test_given_a_job_that_a_stopping_worker_gives_back_then_it_starts_again_and_counts_as_no_loss(self) -> None:
+        drive = Drive(a_flow(Job(id="a", retry=FIVE_TIMES))).start()
+
+        for fence in range(1, 6):
+            job = drive.begin("a")
+            drive.apply(WorkerLost(now=drive.now, run_id=job.run_id, fence=fence, is_given_back=True))
+
+        run = drive.run("a")
+        assert (run.state, run.fence, run.lost, run.attempts, run.worker) == (State.CREATED, 6, 0, (), None)
+        drive.finish(drive.begin("a"))
+        assert drive.state is State.SUCCESS
+
     def test_given_a_job_nobody_had_begun_then_it_counts_as_no_loss(self) -> None:
         drive = Drive(a_flow(*jobs("a"))).start()
 

@@ -37,3 +37,5 @@ def test_given_a_text_then_only_the_property_changes(before: str, after: str) ->
 def test_given_no_mapping_then_it_is_refused() -> None:
     with pytest.raises(InvalidFlowError):
         with_property("a: [", "disabled", "true")
+    with pytest.raises(InvalidFlowError, match=r"Line 1, column 1: A flow is a mapping\."):
+        with_property("- a", "disabled", "true")

@@ -6,6 +6,7 @@ from datetime import UTC, date, datetime, time, timedelta
 import pytest
 
 from tercel.errors import ExpressionError, InvalidInputError
+from tercel.expression import render as render_expression
 from tercel.model.input_types import DependsOn, Input
 from tercel.model.inputs import (
     default_problems,
@@ -25,6 +26,12 @@ def render(template: str, variables: Mapping[str, object]) -> object:
         return eval(template.strip("{} "), {"inputs": inputs})  # texts of these tests only
     except KeyError as error:
         raise ExpressionError(f"There is no {error}.") from None
+    except SyntaxError:
+        raise ExpressionError(f"Not an expression of these tests: {template}") from None
+
+
+def render_as_tercel(template: str, variables: Mapping[str, object]) -> object:
+    return render_expression(template, variables, mode="typed")
 
 
 def resolve(*declared: Input, **given: object) -> dict[str, object]:
@@ -184,6 +191,9 @@ class TestChoices:
         assert value("[1, 2]", "ARRAY", item_type="INT") == [1, 2]
         assert value([1.5, True], "ARRAY", item_type="STRING") == ["1.5", "true"]
         assert refusal("[1, 2.5]", "ARRAY", item_type="INT") == "item 1 ('2.5' is not a whole number)."
+        assert refusal([None], "ARRAY", item_type="STRING") == (
+            "item 0 (nothing is given where a text is needed) ('[null]' was given)."
+        )
         assert refusal("a", "ARRAY", item_type="INT") == '\'a\' is not a list; write it like ["a", "b"].'
         assert refusal('{"a": 1}', "ARRAY", item_type="INT") == '\'{"a": 1}\' is not a list; write it like ["a", "b"].'
 
@@ -283,6 +293,35 @@ class TestResolution:
 
         assert resolve_inputs(declared, {"b": 1, "c": 2, "d": 3}, count) == {"b": 1, "c": 2, "d": 3, "a": 1}
         assert rendered == ["{{ 1 }}"]
+
+    @pytest.mark.parametrize(
+        ("type", "default", "expected"),
+        [
+            ("STRING", "runs/{{ inputs.b }}", "runs/5"),
+            ("STRING", "{{ inputs.b }}-{{ inputs.b }}", "5-5"),
+            ("STRING", "{% if inputs.b > 4 %}many: {{ inputs.b }}{% endif %}", "many: 5"),
+            ("INT", "1{{ inputs.b }}", 15),
+            ("JSON", '{"n": {{ inputs.b }}}', {"n": 5}),
+            ("ARRAY", ["a{{ inputs.b }}"], ["a5"]),
+        ],
+    )
+    def test_given_a_default_of_texts_and_values_then_it_is_one_text(
+        self, type: str, default: object, expected: object
+    ) -> None:
+        properties = {"item_type": "STRING", "defaults": default, "depends_on": DependsOn(inputs=["b"])}
+        declared = Input(id="a", type=type, **properties)  # type: ignore[arg-type]
+
+        values = resolve_inputs([declared, Input(id="b", type="INT")], {"b": 5}, render_as_tercel)
+
+        assert values["a"] == expected
+
+    def test_given_a_default_of_texts_and_values_that_fails_then_its_own_error_is_told(self) -> None:
+        with pytest.raises(InvalidInputError) as caught:
+            resolve_inputs([Input(id="a", type="STRING", defaults="x{{ nope }}")], {}, render_as_tercel)
+
+        assert caught.value.message == (
+            "Input 'a': Unable to find `nope` used in the expression `{{ nope }}` at line 1."
+        )
 
     def test_given_a_default_with_expressions_inside_then_they_are_rendered(self) -> None:
         assert resolve(Input(id="a", type="ARRAY", item_type="INT", defaults=["{{ 1 + 1 }}", "3"])) == {"a": [2, 3]}

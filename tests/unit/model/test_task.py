@@ -26,7 +26,7 @@ class TestRetry:
         ("retry", "expected"),
         [
             ("{type: constant}", ("interval", "retry.constant",
-             "A constant retry needs 'interval'. Add 'interval', such as PT30S.")),
+             "A retry of type constant needs 'interval'. Add 'interval', such as PT30S.")),
             ("{type: constant, interval: PT0S}", ("interval", "retry.constant",
              "'interval' is not longer than nothing. Write a duration such as PT30S.")),
             ("{type: constant, interval: PT5S, maxDuration: PT5S}", ("maxDuration", "retry.constant",

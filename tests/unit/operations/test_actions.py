@@ -58,6 +58,40 @@ class TestKill:
             world.do("kill", "gone")
 
 
+class TestTakeOver:
+    @pytest.fixture
+    def taken_over(self, world: World) -> list[str]:
+        taken: list[str] = []
+        world.operations.take_over = taken.extend
+        return taken
+
+    def test_given_a_server_then_what_is_at_work_elsewhere_is_taken_over_before_anything_is_done_to_it(
+        self, world: World, taken_over: list[str]
+    ) -> None:
+        ended(world, echo("a", "x"))
+
+        world.do("kill", "execution")
+        world.do("set_labels", "execution", {"a": "b"})
+        world.do("kill_all", ["execution", "gone"])
+        with pytest.raises(NotFoundError):
+            world.do("pause", "gone")
+
+        assert taken_over == ["execution", "execution", "execution", "gone", "gone"]
+
+    def test_given_it_runs_here_then_it_stays_where_it_is(self, world: World, taken_over: list[str]) -> None:
+        world.add_flow(local_files("a"))
+        end = world.start()
+        job = world.job(0)
+
+        world.do("pause", "execution")
+        world.do("resume", "execution")
+        world.do("kill_all", ["execution"])
+        world.finish(job, "KILLED")
+
+        assert end.wait(WAIT_S).state is State.KILLED
+        assert taken_over == []
+
+
 class TestPause:
     def test_given_it_runs_then_nothing_more_starts_until_it_is_resumed(self, world: World) -> None:
         world.add_flow(local_files("a"), local_files("b"))
@@ -297,9 +331,10 @@ class TestChangeTaskState:
         ended(world, fail("a"))
         run_id = world.runs()["a"].id
 
-        for which, state in ((run_id, State.FAILED), ("unknown", State.SUCCESS)):
-            with pytest.raises(UserError, match=r"The execution execution cannot be changed: it is FAILED\."):
-                world.do("change_task_state", "execution", which, state)
+        with pytest.raises(UserError, match=rf"The task run {run_id} of the execution execution is FAILED already\."):
+            world.do("change_task_state", "execution", run_id, State.FAILED)
+        with pytest.raises(UserError, match=r"The execution execution has no task run unknown\."):
+            world.do("change_task_state", "execution", "unknown", State.SUCCESS)
         with pytest.raises(UserError, match=r"PAUSED is no final state\."):
             world.do("change_task_state", "execution", run_id, State.PAUSED)
 

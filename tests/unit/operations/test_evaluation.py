@@ -48,6 +48,13 @@ class TestTryExpression:
         assert "none" in found.error
         assert found.kind == "MissingError"
 
+    def test_given_half_a_character_then_the_text_can_be_sent(self, world: World) -> None:
+        execution_id = ran(world, echo("say", "x"))
+
+        found = world.do("try_expression", execution_id, r"""{{ fromIon('"a\ud800b \ud83d\ude00"') }}""")
+
+        assert found.result == "a\ufffdb \U0001f600"
+
     def test_given_no_such_execution_or_task_run_then_it_is_told(self, world: World) -> None:
         execution_id = ran(world, echo("say", "x"))
 

@@ -6,9 +6,9 @@ from threading import Event, Thread
 import pytest
 
 from tercel.errors import StorageError
-from tercel.model import LogEntry, LogLevel
+from tercel.model import LogEntry, LogLevel, Metric
+from tercel.store import MetricQuery, run
 from tercel.store import logs as logs_module
-from tercel.store import run
 from tercel.store.logs import StoredLogs
 from tercel.store.sqlite import SqliteDatabase
 
@@ -46,6 +46,30 @@ class TestBatches:
         logs.flush().wait(10)
 
         assert _chunks(database) == [(2, "plain", "run")]
+
+    def test_given_halves_of_characters_then_they_are_replaced_and_what_follows_is_written(
+        self, logs: StoredLogs
+    ) -> None:
+        tags = {"a\ud800": "b\udcff"}
+        metric = Metric(
+            execution_id="execution",
+            task_id="t",
+            task_run_id="run",
+            type="counter",
+            name="n\ud800",
+            value=1,
+            date=NOON,
+            tags=tags,
+        )
+        logs.write_logs([a_line("a\ud83d\ude00\ud800")])
+        logs.write_metrics([metric])
+        logs.flush().wait(10)
+        logs.write_logs([a_line("after")])
+        logs.flush().wait(10)
+
+        assert [entry.message for entry in run(logs.read("execution")).entries] == ["a\U0001f600\ufffd", "after"]
+        [found] = run(logs.find_metrics(MetricQuery(execution_id="execution"))).metrics
+        assert (found.name, found.tags) == ("n\ufffd", {"a\ufffd": "b\ufffd"})
 
     def test_given_many_lines_then_they_are_compressed_chunks_in_order(
         self, logs: StoredLogs, database: SqliteDatabase

@@ -177,7 +177,7 @@ class TestLostConnections:
 
     def test_given_no_server_comes_back_then_the_writer_is_told_that_nothing_is_known(self, dsn: str) -> None:
         with Wire(dsn) as wire:
-            database = PostgresDatabase(wire.dsn, owner="me", patience_s=0.2)
+            database = PostgresDatabase(wire.dsn, owner="me", patience=lambda: 0.2)
             wire.cut_at_commit = "after"
             wire.refuses = True
 
@@ -204,7 +204,7 @@ class TestOwners:
     def test_given_a_process_without_connection_then_it_counts_as_dead_only_after_the_grace(self, dsn: str) -> None:
         patient, hasty = PostgresStore(dsn, owner="patient", grace_s=600), PostgresStore(dsn, owner="hasty", grace_s=0)
         with Wire(dsn) as wire:
-            gone, closed = PostgresStore(wire.dsn, owner="gone", patience_s=0), PostgresStore(dsn, owner="closed")
+            gone, closed = PostgresStore(wire.dsn, owner="gone", patience=lambda: 0), PostgresStore(dsn, owner="closed")
             wire.refuses = True
             wire.cut()
             closed.close()

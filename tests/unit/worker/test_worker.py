@@ -7,7 +7,7 @@ from time import monotonic, sleep
 import pytest
 
 from tercel.dispatch.memory import MemoryDispatcher
-from tercel.machine.messages import ChildChanged, Event, TaskRunFinished, TaskRunStarted
+from tercel.machine.messages import ChildChanged, Event, TaskRunFinished, TaskRunStarted, WorkerLost
 from tercel.model import State, Task, TaskRun, WorkerJob, WorkerResult
 from tercel.store import Promise, run
 from tercel.worker.control import JobControl
@@ -175,7 +175,7 @@ class TestStopping:
 
         assert world.runner.running == 1
 
-    def test_given_a_shutdown_then_running_jobs_end_and_are_not_reported_and_waiting_ones_stay(self) -> None:
+    def test_given_a_shutdown_then_running_jobs_end_and_are_given_back_and_waiting_ones_stay(self) -> None:
         world = World(slots=2)
         world.enqueue("one", "two", "three")
         until(lambda: world.runner.running == 2)
@@ -183,6 +183,8 @@ class TestStopping:
         assert world.worker.close(patience_s=20)
 
         assert world.reports.of(TaskRunFinished) == []
+        assert sorted(world.reports.of(WorkerLost)) == ["one", "two"]
+        assert all(event.is_given_back for _, event in world.reports.events if isinstance(event, WorkerLost))
         assert world.worker.running == []
         assert world.dispatcher.depth("") == 3
 
