@@ -9,8 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import TypeAlias
 
-import msgspec
-
 from tercel.errors import ExpressionError, MissingError, TercelError
 from tercel.expression.budget import MAX_PASSES, MAX_TEMPLATE, Budget
 from tercel.expression.evaluator import Program
@@ -20,8 +18,6 @@ from tercel.expression.rendering import Function, Rendering
 from tercel.expression.tree import Where
 from tercel.expression.values import is_list, is_map
 from tercel.texts import whole
-
-_encode = msgspec.msgpack.Encoder(enc_hook=str).encode
 
 _Tell: TypeAlias = Callable[[ExpressionError, str, Where, Sequence[str]], ExpressionError]
 
@@ -58,12 +54,17 @@ def _whole(result: object) -> object:
     """*result* without halves of characters: nothing could store it."""
     if isinstance(result, str):
         return whole(result)
-    try:
-        _encode(result)
-    except UnicodeEncodeError:
-        return _mended(result)
-    except (TypeError, ValueError, OverflowError, RecursionError):
-        pass  # values of kinds that are stored in another way, or not at all
+    waiting = [result]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, str):
+            if whole(one) is not one:
+                return _mended(result)
+        elif is_map(one):
+            waiting += one.keys()
+            waiting += one.values()
+        elif is_list(one):
+            waiting += one
     return result
 
 
