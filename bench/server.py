@@ -35,6 +35,7 @@ WEBHOOK_SECONDS = int(os.environ.get("TERCEL_BENCH_WEBHOOK_SECONDS", "120"))
 STORED = 100_000
 LINES = int(os.environ.get("TERCEL_BENCH_LOG_LINES", "1000000"))
 IDLE_SECONDS = 10.0
+FLOWS = (1_000, 5_000)
 
 RETURN = "{id: ID, type: io.kestra.plugin.core.debug.Return, format: x}"
 ECHO = "{id: ID, type: io.kestra.plugin.scripts.shell.Commands, runner: PROCESS, commands: [echo hello]}"
@@ -240,6 +241,36 @@ def follow(folder: Path) -> None:
     report("server.follow_memory", (peak - before) / 1000, "MB", target=30)
 
 
+def many(folder: Path) -> None:
+    """Many flows that are started by dates and webhooks: how saving them grows, and what a server does of itself."""
+    seconds: list[float] = []
+    for count in FLOWS:
+        sources = folder / f"flows-{count}"
+        sources.mkdir()
+        for number in range(count):
+            schedule = f"{{id: s, type: io.kestra.plugin.core.trigger.Schedule, cron: '{number % 60} 4 * * *'}}"
+            hook = f"{{id: h, type: io.kestra.plugin.core.trigger.Webhook, key: key{number}}}"
+            text = (
+                f"id: f{number}\nnamespace: bench\ntasks: [{RETURN.replace('ID', 't')}]\ntriggers: [{schedule}, {hook}]"
+            )
+            (sources / f"f{number}.yaml").write_text(text)
+        home = folder / f"home-{count}"
+        command = [sys.executable, "-m", "tercel", "flow", "save", str(sources), "--home", str(home)]
+        began = time.perf_counter()
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        seconds.append((time.perf_counter() - began) / count)
+    report("server.save_growth", seconds[1], floor=seconds[0], target_ratio=1.2)
+    with serving(home) as server:
+        server.client.post("/executions/bench/f0", params={"wait": "true"}, timeout=60).raise_for_status()
+        time.sleep(10)  # what is new is written down
+        before, began = server.cpu_s(), time.perf_counter()
+        time.sleep(3 * IDLE_SECONDS)
+        report(
+            "server.many_idle", 100 * (server.cpu_s() - before) / (time.perf_counter() - began), "% of a core", target=5
+        )
+        report("server.many_memory", server.status("Pss") / 1000, "MB", target=120)
+
+
 FIGURES: dict[str, Callable[[Path], None]] = {
     "start": start,
     "executions": executions,
@@ -247,6 +278,7 @@ FIGURES: dict[str, Callable[[Path], None]] = {
     "script": script,
     "search": search,
     "follow": follow,
+    "many": many,
 }
 
 if __name__ == "__main__":

@@ -91,10 +91,10 @@ class Evaluations:
         assert self._runner is not None
         return self._runner.run(job)
 
-    def stop_lost(self, states: Mapping[TriggerKey, TriggerState]) -> None:
+    def stop_lost(self, state_of: Callable[[TriggerKey], TriggerState | None]) -> None:
         """End those whose triggers are not locked for them any more."""
         for key, job in self._running.items():
-            if not is_locked_for(states.get(key), job):
+            if not is_locked_for(state_of(key), job):
                 assert self._runner is not None
                 self._runner.stop(job.execution_id)
 

@@ -42,13 +42,16 @@ class TriggeringFlows:
         self._known: dict[FlowKey, Known] = {}
         self._changed: dict[FlowKey, None] = {}
         self._disabled: set[TriggerKey] = set()
-        self._reacting: tuple[tuple[Flow, ReactingTrigger], ...] = ()
+        self._reacting: dict[FlowKey, list[tuple[Flow, ReactingTrigger]]] = {}
         self.is_loaded = False
 
     @property
-    def reacting(self) -> tuple[tuple[Flow, ReactingTrigger], ...]:
+    def reacting(self) -> list[tuple[Flow, ReactingTrigger]]:
         """The triggers that react to other executions, of flows that are enabled."""
-        return self._reacting
+        if not self._reacting:  # asked at each change of an execution
+            return []
+        with self._guard:
+            return [pair for pairs in self._reacting.values() for pair in pairs]
 
     def find(self, key: FlowKey) -> Known | None:
         """What is known of a flow; None where there is none."""
@@ -63,7 +66,7 @@ class TriggeringFlows:
         with self._guard:
             if self._known.pop((namespace, flow_id), None) is not None:
                 self._changed[namespace, flow_id] = None
-                self._gather()
+                self._reacting.pop((namespace, flow_id), None)
 
     def disable(self, key: TriggerKey, *, disabled: bool) -> None:
         """Take note that a trigger was disabled, or enabled."""
@@ -115,13 +118,17 @@ class TriggeringFlows:
             self._known[key] = known
             if known.flow is not None or (before is not None and before.flow is not None):
                 self._changed[key] = None
-                self._gather()
+                pairs = [] if known.flow is None else _reacting(known.flow)
+                if pairs:
+                    self._reacting[key] = pairs
+                else:
+                    self._reacting.pop(key, None)
 
-    def _gather(self) -> None:
-        self._reacting = tuple(
-            (known.flow, trigger)
-            for known in self._known.values()
-            if known.flow is not None and not known.flow.disabled
-            for trigger in known.flow.triggers
-            if isinstance(trigger, ReactingTrigger) and not trigger.disabled
-        )
+
+def _reacting(flow: Flow) -> list[tuple[Flow, ReactingTrigger]]:
+    """Those of a flow's triggers that react to other executions."""
+    if flow.disabled:
+        return []
+    return [
+        (flow, trigger) for trigger in flow.triggers if isinstance(trigger, ReactingTrigger) and not trigger.disabled
+    ]

@@ -28,6 +28,7 @@ from tercel.model.state import State
 from tercel.model.task import LEVEL_RANK, LogLevel
 from tercel.model.trigger import DateContext, DatedTrigger, Trigger
 from tercel.plugin_api import PollingTrigger
+from tercel.scheduler.by_flow import ByFlow
 from tercel.scheduler.evaluations import Ended, EvaluatesTriggers, Evaluations, is_locked_for
 from tercel.scheduler.flows import FlowKey, TriggeringFlows
 from tercel.scheduler.plan import Backfill, Decision, Plan, Recovery, detail_of, evaluation_of
@@ -118,8 +119,9 @@ class Scheduler:
         self._zone = zone
         self._recovery: Recovery = recovery
         self._poll = timedelta(seconds=poll_s)
-        self._plans: dict[TriggerKey, Plan] = {}
-        self._states: dict[TriggerKey, TriggerState] = {}
+        self._plans: ByFlow[Plan] = ByFlow()
+        self._states: ByFlow[TriggerState] = ByFlow()
+        self._untaken: set[FlowKey] = set()
         self._guard = Lock()
         self._held: dict[TriggerKey, datetime] = {}
         self._ended: deque[tuple[TriggerKey, str, State]] = deque()
@@ -197,7 +199,7 @@ class Scheduler:
             raise _no_trigger(key)
         await self._wrote([], [key])
         with self._guard:
-            self._states.pop(key, None)
+            self._states.drop(key)
         self._flows.disable(key, disabled=False)
 
     async def try_out(self, namespace: str, flow_id: str, trigger_id: str) -> Trial:
@@ -338,7 +340,7 @@ class Scheduler:
             await self._free(*self._ended[0])
             self._ended.popleft()
         await self._take_results()
-        self._evaluations.stop_lost(self._states)
+        self._evaluations.stop_lost(self._states.get)
         for _ in range(_MOST_ROUNDS):
             now = self._clock()
             due = self._due(now)
@@ -356,45 +358,51 @@ class Scheduler:
         await self._flows.refresh()
         changed = self._flows.take_changed()
         with self._guard:
-            self._states = states
+            before, self._states = self._states, ByFlow(states)
         self._held.clear()
-        await self._take_all((*changed, *(key[:2] for key in states), *(key[:2] for key in self._plans)))
-        for state in list(self._states.values()):
+        others = {key[:2] for key, state in states.items() if before.get(key) != state}
+        gone = {key[:2] for key, _ in before.items() if key not in states}
+        await self._take_all((*changed, *others, *gone, *self._untaken))
+        for state in self._states.values():
             if state.execution_id is not None:
                 execution = await self._store.executions.find(state.execution_id)
                 if execution is None or not execution.is_open:
                     await self._free(state.key, state.execution_id, None if execution is None else execution.state)
-        owners = self._evaluations.owners(list(self._states.values()))
+        owners = self._evaluations.owners(self._states.values())
         self._evaluations.note_dead(owners, await self._store.dead_owners(set(owners.values())) if owners else ())
         if is_first:
             await self._recover()
 
     async def _take_all(self, keys: Iterable[FlowKey]) -> None:
-        for key in dict.fromkeys(keys):
+        wanted = dict.fromkeys(keys)
+        self._untaken.update(wanted)
+        for key in wanted:
             try:
-                await self._take(key)
+                if await self._take(key):
+                    self._untaken.discard(key)
             except StorageError:
                 raise
             except Exception as error:  # one flow must not hold up the others
                 self._on_error(error)
 
-    async def _take(self, key: FlowKey) -> None:
-        """Bring the states of a flow's triggers in line with what the flow says."""
+    async def _take(self, key: FlowKey) -> bool:
+        """Bring the states of a flow's triggers in line with what the flow says; False where that is still to do."""
         for _ in range(_MOST_TRIES):
             known, plans = self._flows.find(key), self._plans_of(key)
             if known is not None and not known.is_valid:
                 self._keep_plans(key, {})
-                return
+                return True
             if await self._bring_in_line(key, plans):
                 self._keep_plans(key, plans)
-                return
+                return True
             await self._read_again(key)
             await self._flows.refresh()
+        return False
 
     async def _bring_in_line(self, key: FlowKey, plans: Mapping[str, Plan]) -> bool:
         """Write what *plans* mean for the states of a flow's triggers; False where somebody else was faster."""
         now = self._clock()
-        states = {state.trigger_id: state for state in list(self._states.values()) if state.key[:2] == key}
+        states = self._states.of(key)
         new = [plan.first(now) for name, plan in plans.items() if name not in states]
         changed = [
             plan.changed(states[name], now)
@@ -410,26 +418,28 @@ class Scheduler:
             self._remember(state)
         with self._guard:
             for one in gone:
-                self._states.pop(one, None)
+                self._states.drop(one)
         return True
 
     def _keep_plans(self, key: FlowKey, plans: Mapping[str, Plan]) -> None:
-        for one in [one for one in self._plans if one[:2] == key and one[2] not in plans]:
-            del self._plans[one]
-        self._plans.update({plan.key: plan for plan in plans.values()})
+        for name in self._plans.of(key).keys() - plans.keys():
+            self._plans.drop((*key, name))
+        for plan in plans.values():
+            self._plans[plan.key] = plan
 
     async def _read_again(self, key: FlowKey) -> None:
         """Take the states of a flow's triggers as they are stored."""
-        stored = {state.key: state for state in await self._store.triggers.all() if state.key[:2] == key}
+        stored = {state.trigger_id: state for state in await self._store.triggers.all() if state.key[:2] == key}
         with self._guard:
-            for one in [one for one in self._states if one[:2] == key and one not in stored]:
-                del self._states[one]
-            self._states.update(stored)
+            for name in self._states.of(key).keys() - stored.keys():
+                self._states.drop((*key, name))
+            for state in stored.values():
+                self._states[state.key] = state
 
     async def _recover(self) -> None:
         """Pass over missed dates that are not to be made up for."""
         now = self._clock()
-        for key, plan in list(self._plans.items()):
+        for key, plan in self._plans.items():
             state = self._states.get(key)
             if state is not None:
                 missed = plan.missed(state, now, self._recovery)
@@ -494,7 +504,7 @@ class Scheduler:
     def _waiting(self) -> Iterator[tuple[datetime, TriggerState]]:
         """States that wait for nothing but a date, each with that date."""
         can_evaluate = self._evaluations.room > 0
-        for state in list(self._states.values()):
+        for state in self._states.values():
             plan = self._plans.get(state.key)
             if plan is None or (plan.is_polling and not (can_evaluate and self._may_evaluate(plan, state))):
                 continue

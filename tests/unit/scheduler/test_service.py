@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from tercel.errors import ConflictError, NotFoundError, UserError
 from tercel.model import State
-from tercel.scheduler import backfill_of
+from tercel.scheduler import Scheduler, backfill_of
 from tercel.store import TriggerWindow, run
 from tests.flows import Node
 from tests.schedulers import NOON, OWNER, Crash, World, refuse_all
@@ -311,6 +311,51 @@ class TestFlows:
 
         assert world.store.states == {}
         assert flows.find(OWNER) is None
+
+    def test_given_many_flows_then_only_those_that_changed_are_looked_at_again(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        world = World()
+        for number in range(5):
+            world.save(schedule(), id=f"flow{number}")
+        world.after(minutes=1)
+        taken: list[str] = []
+        take = Scheduler._take
+
+        async def taking(self: Scheduler, key: tuple[str, str]) -> bool:
+            taken.append(key[1])
+            return await take(self, key)
+
+        monkeypatch.setattr(Scheduler, "_take", taking)
+
+        world.after(minutes=1)
+        assert taken == []
+        other, _ = world.another()
+        world.step(other)
+        taken.clear()
+        world.call(other.set_disabled(OWNER[0], "flow3", "schedule", disabled=True))
+        world.after(minutes=1)
+        assert taken == ["flow3"]
+
+    def test_given_a_flow_that_could_not_be_taken_then_it_is_at_the_next_look(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        world = World()
+        problem = ValueError("not now")
+
+        def fail(*_: object) -> object:
+            raise problem
+
+        world.save(schedule())
+        with monkeypatch.context() as failing:
+            failing.setattr(world.rendering, "variables", fail)
+            world.step()
+        assert world.errors == [problem]
+        assert world.store.states == {}
+
+        world.after(minutes=1)
+
+        assert list(world.store.states) == [KEY]
 
     def test_given_triggers_of_all_kinds_then_each_has_a_state(self) -> None:
         world = World()
