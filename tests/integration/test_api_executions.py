@@ -377,6 +377,16 @@ class TestWebhooks:
 
         assert api.get(f"{MAIN}/executions/webhook/{namespace}/{id}/sesame").status_code == 422
 
+    def test_given_a_flow_that_is_disabled_then_that_is_what_is_told(self, api: Api) -> None:
+        namespace, id = api.save(triggers=[{"id": "hook", "key": "sesame", **self.HOOK}], disabled=True)
+
+        response = api.post(f"{MAIN}/executions/webhook/{namespace}/{id}/sesame")
+
+        assert response.status_code == 409
+        assert response.json()["message"] == (
+            f"Illegal state: The flow {namespace}.{id} is disabled. Remove `disabled: true` to run it."
+        )
+
     def test_given_many_requests_at_once_then_each_starts_one_execution(self, api: Api) -> None:
         namespace, id = api.save(triggers=[{"id": "hook", "key": "sesame", **self.HOOK}])
         found: list[str] = []

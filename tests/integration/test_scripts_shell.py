@@ -164,6 +164,14 @@ class TestProtocol:
         )
         assert caught.value.outputs == {"exitCode": 0, "vars": {}, "outputFiles": {}}
 
+    def test_given_a_line_of_outputs_too_long_to_be_read_then_the_task_fails(self, context: DirectoryContext) -> None:
+        text = """printf '::{"outputs":{"a":"'; head -c 17000000 /dev/zero | tr '\\0' x; echo '"}}::'"""
+
+        with pytest.raises(TaskFailedError) as caught:
+            commands(text).run(context)
+
+        assert caught.value.message == "The outputs are too large: a line of them has 17,000,024 bytes."
+
     def test_given_one_output_written_again_and_again_then_only_the_last_counts(
         self, context: DirectoryContext
     ) -> None:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from tercel.model.task import LogLevel
 from tercel.script_protocol import MAX_LINE_CHARACTERS, LineSplitter, ScriptOutput
+from tercel.script_protocol.lines import MAX_FRAME_BYTES
 from tests.script_sinks import KeepingSink, said
 
 
@@ -62,6 +63,18 @@ class TestLines:
             output.feed(frame[start : start + 65536])
 
         assert sink.vars == {"big": value}
+
+    @pytest.mark.parametrize(("start", "is_frame"), [("::{", True), ("{", False), ("x::{", False)])
+    def test_given_a_line_too_long_to_be_read_then_it_is_known_whether_a_frame_was_lost(
+        self, start: str, is_frame: bool
+    ) -> None:
+        output = ScriptOutput("stdout", KeepingSink())
+        size = MAX_FRAME_BYTES + 10
+
+        output.feed(start.encode() + b"x" * (size - len(start)))
+        output.feed(b"}::\nb\n::{}::\n")
+
+        assert output.cut_frame_bytes == (size + 3 if is_frame else 0)
 
 
 class TestFrames:

@@ -198,6 +198,8 @@ def webhook(call: Call) -> Response:
     )
     try:
         execution = call.run(call.operations.start_by_request(namespace, flow_id, request))
+    except DisabledFlowError:
+        raise
     except InvalidFlowError as error:
         raise ConflictError(f"The flow {namespace}.{flow_id} is invalid: {error}") from error
     if execution is None:

@@ -71,6 +71,11 @@ class ScriptOutput:
         self._pending_size = 0
         self.line_count = 0
 
+    @property
+    def cut_frame_bytes(self) -> int:
+        """The size of the longest line that began a frame and was too long to be kept; 0 where none was."""
+        return self._splitter.cut_frame_bytes
+
     def feed(self, block: bytes) -> None:
         """Take a block of the stream, cut anywhere."""
         lines = self._splitter.feed(block)

@@ -11,9 +11,13 @@ MAX_FRAME_BYTES = 16 << 20
 
 
 class LineSplitter:
-    """Turns the blocks of one stream, cut anywhere, into lines without their ends."""
+    """Turns the blocks of one stream, cut anywhere, into lines without their ends.
 
-    __slots__ = ("_after_cr", "_dropped", "_limit", "_parts", "_size")
+    Attributes:
+        cut_frame_bytes: size of the longest line so far that begins a frame and was cut; 0 where there is none.
+    """
+
+    __slots__ = ("_after_cr", "_dropped", "_limit", "_parts", "_size", "cut_frame_bytes")
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []
@@ -21,6 +25,7 @@ class LineSplitter:
         self._limit = MAX_FRAME_BYTES
         self._dropped = 0
         self._after_cr = False
+        self.cut_frame_bytes = 0
 
     def feed(self, block: bytes) -> list[str]:
         """The lines that *block* completes."""
@@ -68,6 +73,8 @@ class LineSplitter:
         data, dropped = b"".join(self._parts), self._dropped
         self._parts, self._size, self._dropped = [], 0, 0
         if dropped:
+            if data.startswith(b"::{"):
+                self.cut_frame_bytes = max(self.cut_frame_bytes, len(data) + dropped)
             kept = data[:MAX_LINE_CHARACTERS]
             return f"{kept.decode('utf-8', 'ignore')}… [{len(data) - len(kept) + dropped:,} bytes cut]"
         return data.decode("utf-8", "replace")

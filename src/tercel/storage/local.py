@@ -70,7 +70,7 @@ class LocalStorage:
             os.rename(file, target)
         except OSError as error:
             if error.errno != errno.EXDEV:
-                raise _refused(error, target) from error
+                raise _refused(error, self.base, target) from error
             return False
         return True
 
@@ -141,7 +141,7 @@ class LocalStorage:
             os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
             os.rename(source, target)
         except OSError as error:
-            raise _refused(error, target) from error
+            raise _refused(error, self.base, target) from error
         self._remove_empty_folders(os.path.dirname(source))
         return new_uri
 
@@ -256,6 +256,7 @@ class _Staged:
     """A file in the making: written aside, given its name by `commit`, gone otherwise."""
 
     def __init__(self, base: str, target: str, *, executable: bool) -> None:
+        self._base = base
         self._folder = f"{base}/{_STAGING}"
         self._path = f"{self._folder}/{_unique_name()}"
         self._target = target
@@ -286,7 +287,7 @@ class _Staged:
                 if attempt == 4:
                     raise
             except OSError as error:
-                raise _refused(error, self._target) from error
+                raise _refused(error, self._base, self._target) from error
             else:
                 break
         if durable:
@@ -356,8 +357,8 @@ def _mode(*, executable: bool) -> int:
     return 0o700 if executable else 0o600
 
 
-def _refused(error: OSError, target: str) -> StorageError:
-    return StorageError(f"Internal storage cannot store {target}: {error.strerror}.")
+def _refused(error: OSError, base: str, target: str) -> StorageError:
+    return StorageError(f"Internal storage cannot store {format_uri(target[len(base) :])}: {error.strerror}.")
 
 
 def _unique_name() -> str:

@@ -1,5 +1,6 @@
 import os
 import time
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 
@@ -80,6 +81,27 @@ class TestLocalStorage:
             storage.delete(["kestra:///a"])
         with pytest.raises(StorageError):
             storage.put("/a/b/c", BytesIO(b"x"))
+
+    @pytest.mark.parametrize("how", ["put", "put_file", "move"])
+    def test_given_a_name_that_is_too_long_then_the_error_tells_the_uri_and_not_where_it_lies(
+        self, tmp_path: Path, how: str
+    ) -> None:
+        storage = LocalStorage(tmp_path / "storage")
+        path = "/folder/" + "x" * 300
+        file = tmp_path / "file"
+        file.write_bytes(b"content")
+        uri = storage.put("/a", BytesIO(b""))
+        ways: dict[str, Callable[[], object]] = {
+            "put": lambda: storage.put(path, BytesIO(b"")),
+            "put_file": lambda: storage.put_file(path, file, move=True),
+            "move": lambda: storage.move(uri, path),
+        }
+
+        with pytest.raises(StorageError) as caught:
+            ways[how]()
+
+        assert caught.value.message == f"Internal storage cannot store kestra://{path}: File name too long."
+        assert file.read_bytes() == b"content"
 
 
 class TestCopyContent:

@@ -185,9 +185,10 @@ class ScriptTask(RunnableTask, frozen=True, kw_only=True):
         except TaskFailedError as error:
             error.outputs = {**outputs, **error.outputs}
             raise
-        if sink.too_large:
+        too_large = sink.too_large or _lost_frame(stdout, stderr)
+        if too_large:
             raise TaskFailedError(
-                sink.too_large, "Write large values into {{ outputDir }} and pass the file on.", outputs=outputs
+                too_large, "Write large values into {{ outputDir }} and pass the file on.", outputs=outputs
             )
         outputs.warned = stderr.line_count > 0 and self._warns(context)
         return outputs
@@ -289,6 +290,12 @@ def texts_of(name: str, value: list[str] | str | None, files: ScriptFiles) -> li
     if not isinstance(items, list):
         raise TaskFailedError(f"'{name}' is {value!r}, which does not render to a list.", "Write a list of texts.")
     return [one if isinstance(one, str) else json.dumps(one) for one in cast("list[object]", items)]
+
+
+def _lost_frame(*outputs: ScriptOutput) -> str:
+    """What is wrong where a script printed a frame that is too long to be read; empty where it did not."""
+    size = max(output.cut_frame_bytes for output in outputs)
+    return f"The outputs are too large: a line of them has {size:,} bytes." if size else ""
 
 
 def _runner_output(command: Command) -> dict[str, object]:
