@@ -43,15 +43,17 @@ class TriggeringFlows:
         self._changed: dict[FlowKey, None] = {}
         self._disabled: set[TriggerKey] = set()
         self._reacting: dict[FlowKey, list[tuple[Flow, ReactingTrigger]]] = {}
+        self._gathered: tuple[tuple[Flow, ReactingTrigger], ...] | None = ()
         self.is_loaded = False
 
     @property
-    def reacting(self) -> list[tuple[Flow, ReactingTrigger]]:
+    def reacting(self) -> tuple[tuple[Flow, ReactingTrigger], ...]:
         """The triggers that react to other executions, of flows that are enabled."""
-        if not self._reacting:  # asked at each change of an execution
-            return []
-        with self._guard:
-            return [pair for pairs in self._reacting.values() for pair in pairs]
+        gathered = self._gathered
+        if gathered is None:  # asked at each change of an execution, while flows change now and then
+            with self._guard:
+                gathered = self._gathered = tuple(pair for pairs in self._reacting.values() for pair in pairs)
+        return gathered
 
     def find(self, key: FlowKey) -> Known | None:
         """What is known of a flow; None where there is none."""
@@ -66,7 +68,7 @@ class TriggeringFlows:
         with self._guard:
             if self._known.pop((namespace, flow_id), None) is not None:
                 self._changed[namespace, flow_id] = None
-                self._reacting.pop((namespace, flow_id), None)
+                self._react((namespace, flow_id), [])
 
     def disable(self, key: TriggerKey, *, disabled: bool) -> None:
         """Take note that a trigger was disabled, or enabled."""
@@ -118,11 +120,15 @@ class TriggeringFlows:
             self._known[key] = known
             if known.flow is not None or (before is not None and before.flow is not None):
                 self._changed[key] = None
-                pairs = [] if known.flow is None else _reacting(known.flow)
-                if pairs:
-                    self._reacting[key] = pairs
-                else:
-                    self._reacting.pop(key, None)
+                self._react(key, [] if known.flow is None else _reacting(known.flow))
+
+    def _react(self, key: FlowKey, pairs: list[tuple[Flow, ReactingTrigger]]) -> None:
+        """Take note of which triggers of a flow react; the guard is held."""
+        if pairs:
+            self._reacting[key] = pairs
+        elif self._reacting.pop(key, None) is None:
+            return
+        self._gathered = None
 
 
 def _reacting(flow: Flow) -> list[tuple[Flow, ReactingTrigger]]:

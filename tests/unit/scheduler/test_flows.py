@@ -72,4 +72,4 @@ class TestRefresh:
 
         assert [(flow.id, trigger.id) for flow, trigger in flows.reacting] == [("owner", "a")]
         flows.drop(*OWNER)
-        assert flows.reacting == []
+        assert flows.reacting == ()
